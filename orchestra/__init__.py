@@ -1,0 +1,23 @@
+"""Orchestra: durable workflows and AI agents on the Celery you already run."""
+
+from orchestra.client import Orchestrator, default
+from orchestra.model.function import task, workflow
+from orchestra.model.retry import RetryPolicy
+from orchestra.model.status import TaskStatus, WorkflowStatus
+from orchestra.model.task import Task, WorkflowRun
+from orchestra.model.workflow import ExecutionPattern, Workflow
+
+__all__ = [
+    "ExecutionPattern",
+    "Orchestrator",
+    "RetryPolicy",
+    "Task",
+    "TaskStatus",
+    "Workflow",
+    "WorkflowRun",
+    "WorkflowStatus",
+    "default",
+    "task",
+    "workflow",
+]
+__version__ = "0.1.0"

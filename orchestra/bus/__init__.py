@@ -1,0 +1,1 @@
+"""Who hears of it: the tail of the event log, and delivery to handlers."""

@@ -1,0 +1,45 @@
+"""The command line: one module per group of commands."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+import orchestra
+from orchestra.cli.demo.command import demo
+from orchestra.cli.worker import worker
+from orchestra.errors import OrchestraError
+
+app = typer.Typer(
+    name="orchestra",
+    help="Durable workflows and AI agents on the Celery you already run.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(worker)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"orchestra {orchestra.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Durable workflows and AI agents on the Celery you already run."""
+
+
+def main() -> None:
+    """Run the command line. What a user did wrong is one line on stderr and status 2; the rest keeps its traceback."""
+    try:
+        app()
+    except OrchestraError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,1 @@
+"""`orchestra demo`: measure the standard library of this interpreter, one step per module."""

@@ -1,0 +1,47 @@
+"""``orchestra worker``: serve queues."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from orchestra.cli import target
+from orchestra.errors import SettingsError
+
+
+class Pool(StrEnum):
+    """How bodies run beside each other."""
+
+    prefork = "prefork"
+    threads = "threads"
+    solo = "solo"
+
+
+def worker(
+    app: Annotated[
+        str | None, typer.Option("--app", "-A", metavar="MODULE:ATTRIBUTE", help="Your Orchestrator; default: from ORCHESTRA_*.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="How many bodies run at once; default one per CPU.")
+    ] = None,
+    pool: Annotated[Pool, typer.Option("--pool", "-P", help="prefork has all time limits; threads suits I/O.")] = Pool.prefork,
+    queues: Annotated[
+        str | None, typer.Option("--queues", "-Q", help="Queues to serve, comma-separated; default the orchestrator's.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of this worker; default made from host and pid.")] = None,
+    loglevel: Annotated[str, typer.Option("--loglevel", "-l", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Serve queues until told to stop (Ctrl-C or SIGTERM finishes what is running)."""
+    orch = target.load(app)
+    if orch.parts.local is not None:
+        raise SettingsError(
+            "this orchestrator is embedded: its worker is inside the program that makes it."
+            " Give it a broker and a store (ORCHESTRA_BROKER, ORCHESTRA_STORE) to run separate workers"
+        )
+    from orchestra.runtime.worker import run_worker
+
+    served = [each.strip() for each in (queues or orch.parts.settings.queue).split(",") if each.strip()]
+    status = run_worker(
+        orch.app, pool=pool.value, concurrency=concurrency, queues=served, name=name, loglevel=loglevel.upper()
+    )
+    raise typer.Exit(status)

@@ -1,0 +1,584 @@
+"""Orchestrator: the door for producers."""
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+
+from orchestra.bus.tail import Handler, Tail
+from orchestra.engine.plan import Plan, plan
+from orchestra.errors import InvalidOption, SettingsError, UnknownId, WouldDeadlock
+from orchestra.model import event as events
+from orchestra.model import options, template
+from orchestra.model.event import Event
+from orchestra.model.function import WorkflowFunction
+from orchestra.model.graph import Graph
+from orchestra.model.ids import StepRef, new_id
+from orchestra.model.options import DEFAULT_PRIORITY, Duration
+from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.retry import RetryPolicy
+from orchestra.model.status import TaskStatus, WorkflowStatus
+from orchestra.model.task import NOTHING, Task, WorkflowRun
+from orchestra.model.workflow import ExecutionPattern, Workflow, single
+from orchestra.store.contract import Created, NewRun, RunFilter
+
+if TYPE_CHECKING:
+    from orchestra.wiring import Parts
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=Handler)
+Waitable = TypeVar("Waitable", Task, WorkflowRun)
+
+HINT_AFTER_S = 3.0
+_FIRST_POLL_S, _LAST_POLL_S = 0.002, 0.1
+
+
+class Orchestrator:
+    """Submits tasks and workflows, and shows what became of them.
+
+    >>> orch = Orchestrator()                                   # embedded: everything in this process, nothing kept
+    >>> orch = Orchestrator(state_file="./state.db")            # embedded, kept on disk; opening it again resumes
+    >>> orch = Orchestrator(broker="redis://…", store="sqlite:////shared/state.db")
+    >>> orch = Orchestrator(app=celery_app, store="sqlite:////shared/state.db")
+
+    What is not given here comes from ``ORCHESTRA_*`` variables, then ``orchestra.toml``, then the embedded default.
+    Constructing it starts nothing, unless a state file holds work that was pending.
+
+    Args:
+        app: An existing Celery application: its tasks can be steps from then on, and stay what they were.
+        broker: URL of the broker; ``memory://`` (the default) is embedded.
+        store: URL of the store.
+        state_file: Path of a SQLite file; the store of an embedded orchestrator that is kept.
+        queue: Queue of tasks that name none; default ``orchestra``.
+        concurrency: Threads of the embedded worker; default 8.
+        modules: Packages that workers may import to find functions, beside the application's own.
+
+    Raises:
+        SettingsError: The settings contradict each other, or a value is not possible.
+        StoreUnavailable: The store cannot be opened.
+    """
+
+    def __init__(
+        self,
+        *,
+        app: Any = None,
+        broker: str | None = None,
+        store: str | None = None,
+        state_file: str | Path | None = None,
+        queue: str | None = None,
+        concurrency: int | None = None,
+        modules: Iterable[str] | None = None,
+    ) -> None:
+        from orchestra import settings, wiring  # here, so that ``import orchestra`` stays quick
+
+        if state_file is not None:
+            if broker not in (None, settings.MEMORY) or store is not None or app is not None:
+                raise SettingsError("state_file=… is for an embedded orchestrator; give store=… with a broker")
+            broker, store = settings.MEMORY, f"sqlite:///{Path(state_file).expanduser().absolute()}"
+        self._parts: Parts = wiring.build(
+            settings.load(
+                broker=broker,
+                store=store,
+                queue=queue,
+                concurrency=concurrency,
+                modules=None if modules is None else tuple(modules),
+            ),
+            app,
+        )
+        self._store = self._parts.store
+        self._clock = self._parts.cycle.clock
+        self._changed = threading.Condition()
+        self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._subject)
+        self._stop_watching = self._store.watch(self._on_commit)
+        self._closed = False
+        self._resume()
+
+    # --- submitting ---------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        agent: object,
+        input: object = NOTHING,
+        *,
+        kwargs: Mapping[str, object] | None = None,
+        name: str | None = None,
+        priority: int | None = None,
+        metadata: Mapping[str, object] | None = None,
+        callback: Callable[[Task], object] | None = None,
+        retry: RetryPolicy | int | None = None,
+        timeout: Duration | None = None,
+        queue: str | None = None,
+        key: str | None = None,
+    ) -> Task:
+        """Submit one task. It returns as soon as the task is stored.
+
+        Args:
+            agent: What to call: a function, an ``@task``, a Celery task or its name; or a ready ``Task``, and then
+                only ``key`` may be given beside it.
+            input: The one argument; ``kwargs`` for several.
+            priority: 1 (highest) to 10; default 5.
+            callback: Called once with the ended task, whatever the end, while this process lives.
+            key: Makes it idempotent for as long as the run is kept: the same key and input give the same task.
+
+        Raises:
+            DefinitionError: It cannot be run as given; nothing has been stored.
+            KeyConflict: The key, or the id of a ready task, belongs to another run.
+        """
+        given = (kwargs, name, priority, metadata, callback, retry, timeout, queue)
+        if isinstance(agent, Task):
+            if input is not NOTHING or any(each is not None for each in given):
+                raise InvalidOption("submit", agent, "a ready Task alone; put the options on the Task")
+            task = agent
+        else:
+            task = Task(
+                name, agent, input, kwargs=kwargs, priority=priority, metadata=metadata, callback=callback,
+                retry=retry, timeout=timeout, queue=queue,
+            )  # fmt: skip
+        compiled = self._plan(single(task), None)
+        new = NewRun(
+            id=task.id,
+            name=task.name,
+            workflow_id=task.id,
+            plan=compiled,
+            single=True,
+            priority=compiled.steps[0].priority,
+            metadata=task.metadata,
+            key=key,
+            fingerprint=None if key is None else _fingerprint(compiled),
+        )
+        created = self._create(new, [(task, 0)] if task.callback else [])
+        task.bind(self, StepRef(created.run_id, 0))
+        task.id = created.run_id
+        return task
+
+    def submit_workflow(
+        self,
+        workflow: Workflow | WorkflowFunction[...],
+        input: object = NOTHING,
+        *,
+        kwargs: Mapping[str, object] | None = None,
+        pattern: ExecutionPattern = ExecutionPattern.PARALLEL,
+        priority: int | None = None,
+        metadata: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> WorkflowRun:
+        """Submit a workflow. It returns as soon as the run is stored.
+
+        Args:
+            workflow: A ``Workflow`` or an ``@workflow`` function.
+            input: The argument of the function, or the input of the tasks that have neither input nor predecessors.
+            kwargs: Keyword arguments of the function.
+            pattern: How the tasks of a ``Workflow`` follow each other.
+            priority: 1 (highest) to 10, for tasks that have none of their own; default 5.
+            metadata: Data of your own, kept with the run and searchable.
+            key: Makes it idempotent: the same key and workflow give the same run.
+
+        Raises:
+            DefinitionError: It cannot be run as given; nothing has been stored.
+            KeyConflict: The key belongs to another run.
+        """
+        graph = _graph(workflow, input, kwargs or {}, pattern)
+        compiled = self._plan(graph, priority)
+        run_id = new_id()
+        tasks = workflow.tasks if isinstance(workflow, Workflow) else []
+        numbered = [(tasks[step.position], step.n) for step in compiled.steps] if tasks else []
+        new = NewRun(
+            id=run_id,
+            name=graph.name,
+            workflow_id=graph.id,
+            plan=compiled,
+            priority=DEFAULT_PRIORITY if priority is None else priority,
+            metadata=options.metadata(metadata),
+            key=key,
+            fingerprint=None if key is None else _fingerprint(compiled),
+        )
+        created = self._create(new, [(task, n) for task, n in numbered if task.callback])
+        for task, n in numbered:
+            task.bind(self, StepRef(created.run_id, n))
+        return WorkflowRun(created.run_id, self)
+
+    def compile(
+        self,
+        workflow: Workflow | WorkflowFunction[...],
+        input: object = NOTHING,
+        *,
+        kwargs: Mapping[str, object] | None = None,
+        pattern: ExecutionPattern = ExecutionPattern.PARALLEL,
+    ) -> Any:
+        """Return the plan of a workflow as Celery signatures: ``chain``, ``group`` and ``chord``. Nothing is submitted."""
+        from orchestra.runtime.canvas import lower
+
+        return lower(self._plan(_graph(workflow, input, kwargs or {}, pattern), None), self._parts.app)
+
+    # --- what the store holds -----------------------------------------------------------------------------------
+
+    def status(self, id: str) -> TaskStatus | WorkflowStatus:
+        """Return the status of a task (by its id, or as ``run.n``) or of a run.
+
+        Raises:
+            UnknownId: There is neither.
+        """
+        run = self._store.run(id)
+        if run is None or run.single:
+            return self._find(id).status
+        return run.status
+
+    @overload
+    def get_task(self, id: str, /) -> Task: ...
+    @overload
+    def get_task(self, run_id: str, id: str, /) -> Task: ...
+    def get_task(self, run_id: str, id: str | None = None, /) -> Task:
+        """Return a task: ``get_task(id)`` of the newest run that has one of that id, ``get_task(run_id, id)`` of a run.
+
+        A task's id is the one it was given, its name where it was given none, or ``run.n``.
+
+        Raises:
+            UnknownId: There is none.
+        """
+        if id is None:
+            record = self._find(run_id)
+        else:
+            found = [each for each in self.read_steps(run_id) if id in (each.key, each.name, str(each.ref))]
+            if not found:
+                raise UnknownId("task", id)
+            record = found[0]
+        return Task.of_record(record, self, single=record.key == record.ref.run_id)
+
+    def get_run(self, id: str) -> WorkflowRun:
+        """Return a run; a task that was submitted alone is a run with one task.
+
+        Raises:
+            UnknownId: There is none.
+        """
+        return WorkflowRun(id, self, self.read_run(id))
+
+    def runs(
+        self,
+        *,
+        status: WorkflowStatus | str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 100,
+    ) -> list[WorkflowRun]:
+        """Return runs, newest first; all given conditions must hold.
+
+        Args:
+            metadata: Entries that the run's metadata must have.
+            since: Created at or after this time; a timedelta counts back from now.
+        """
+        where = RunFilter(
+            None if status is None else WorkflowStatus(status),
+            name,
+            options.metadata(metadata),
+            _since(since, self._clock()),
+            limit,
+        )
+        return [WorkflowRun(record.id, self, record) for record in self._store.runs(where)]
+
+    def counts(self, run_id: str) -> dict[TaskStatus, int]:
+        """Return how many steps of a run have each status; cheap, for progress."""
+        return self._store.counts(run_id)
+
+    def running(self, run_id: str) -> list[Task]:
+        """Return the tasks of a run that are running now."""
+        found = self._store.steps(run_id, TaskStatus.RUNNING)
+        return [Task.of_record(each, self, single=each.key == run_id) for each in found]
+
+    # --- control ------------------------------------------------------------------------------------------------
+
+    def cancel(self, id: str) -> bool:
+        """Cancel a run or a task; False when it had ended before.
+
+        What has not started will not. The result of what is running is discarded; a body that cannot be stopped runs
+        to its end unheard.
+
+        Raises:
+            UnknownId: There is neither.
+        """
+        if self._store.run(id) is not None:
+            recorded = self._store.cancel(id, None, self._clock())
+        else:
+            ref = self._find(id).ref
+            recorded = self._store.cancel(ref.run_id, ref.n, self._clock())
+        if recorded is None:
+            return False
+        self._parts.cycle.send(recorded.dispatches)
+        return True
+
+    def wait_all(self, *waitables: Waitable | Iterable[Waitable], timeout: Duration | None = None) -> list[Waitable]:
+        """Wait until all tasks or runs have ended, and return them in the given order.
+
+        Raises:
+            TimeoutError: Not all have ended in time; they go on.
+        """
+        every: list[Any] = []
+        for each in waitables:
+            every += [each] if isinstance(each, (Task, WorkflowRun)) else list(each)
+        limit = None if timeout is None else options.seconds("timeout", timeout)
+        end = None if limit is None else time.monotonic() + limit
+        for each in every:
+            each.wait(None if end is None else max(0.0, end - time.monotonic()))
+        return every
+
+    # --- events -------------------------------------------------------------------------------------------------
+
+    @overload
+    def on(self, event: str) -> Callable[[T], T]: ...
+    @overload
+    def on(self, event: str, handler: T) -> T: ...
+    def on(self, event: str, handler: T | None = None) -> Any:
+        """Call a function for each event of a type from now on, whichever worker it happens on.
+
+        As a decorator, ``@orch.on("task.completed")``, or ``orch.on("task.*", handler)``. A handler of one argument
+        gets the task, run or, for a custom event, the event; one whose argument is called ``event`` gets the event.
+        Handlers run on a thread of this process, one after the other; one that raises is logged.
+        """
+        pattern = events.check_pattern(event)
+        if handler is None:
+            return lambda function: self.on(pattern, function)  # pyright: ignore[reportUnknownLambdaType, reportUnknownVariableType]
+        self._tail.subscribe(pattern, handler)
+        return handler
+
+    def emit(self, event: str, data: Mapping[str, object] | None = None) -> None:
+        """Write a custom event to the log: handlers of every process hear it."""
+        payload = cast(dict[str, object], template.encode(dict(data or {}), lambda _value: None, path="data"))
+        self._store.emit(events.check_custom(event), payload, self._clock())
+
+    def history(
+        self, *, run: str | None = None, type: str | None = None, after: str | None = None, limit: int = 1000
+    ) -> list[Event]:
+        """Return events of the log in the order of their commits: the newest ones, or those after an event id.
+
+        Args:
+            run: Only of this run.
+            type: Only of this type; a pattern such as ``task.*`` is possible.
+        """
+        cursor = 0 if after is None else int(after.partition("-")[0])
+        found, _cursor = self._store.events(cursor, limit, run_id=run, newest=after is None)
+        if type is not None:
+            pattern = events.check_pattern(type)
+            found = [each for each in found if events.matches(pattern, each.type)]
+        return found[-limit:] if after is None else found[:limit]
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> Any:
+        """The Celery application behind it: ``celery -A module:orch.app …`` and Flower work with it."""
+        return self._parts.app
+
+    @property
+    def parts(self) -> "Parts":
+        """What it is made of; for the command line and for tests."""
+        return self._parts
+
+    def close(self) -> None:
+        """Stop what it started; a second time does nothing. Takes less than half a second."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._parts.local is not None:
+            self._parts.local.stop()
+        self._tail.close()
+        self._stop_watching()
+        self._store.close()
+        self._on_commit()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- what handles need (orchestra.model.task.Owner) -----------------------------------------------------------
+
+    def read_step(self, ref: StepRef) -> StepRecord:
+        """Return the record of a step."""
+        record = self._store.step(ref)
+        if record is None:
+            raise UnknownId("task", str(ref))
+        return record
+
+    def read_run(self, run_id: str) -> RunRecord:
+        """Return the record of a run."""
+        record = self._store.run(run_id)
+        if record is None:
+            raise UnknownId("run", run_id)
+        return record
+
+    def read_steps(self, run_id: str) -> list[StepRecord]:
+        """Return the records of all steps of a run."""
+        return self._store.steps(run_id)
+
+    def read_output(self, run: RunRecord) -> object:
+        """Return the output of a run that has completed."""
+        shape = self._store.result_template(run.id)
+        texts = self._store.outputs(run.id, template.references(shape))
+        return template.fill(shape, {n: self.decode(text) for n, text in texts.items()})
+
+    def decode(self, text: str) -> object:
+        """Return the value of stored JSON."""
+        from orchestra.runtime.codec import decode
+
+        return decode(text)
+
+    def wait_step(self, ref: StepRef, timeout_s: float | None) -> StepRecord:
+        """Wait until a step has ended."""
+
+        def look() -> StepRecord | None:
+            record = self.read_step(ref)
+            return record if record.status.ended else None
+
+        return self._wait(look, str(ref), timeout_s)
+
+    def wait_run(self, run_id: str, timeout_s: float | None) -> RunRecord:
+        """Wait until a run has ended."""
+
+        def look() -> RunRecord | None:
+            record = self.read_run(run_id)
+            return record if record.status.ended else None
+
+        return self._wait(look, run_id, timeout_s)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _plan(self, graph: Graph, priority: int | None) -> Plan:
+        default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
+        bind = self._parts.registry.bind
+        return plan(graph, lambda step: bind(step.agent), priority=default, queue=self._parts.settings.queue)
+
+    def _create(self, new: NewRun, with_callback: Sequence[tuple[Task, int]]) -> Created:
+        if self._closed:
+            raise InvalidOption("submit", new.name, "an orchestrator that is open; this one was closed")
+        local = self._parts.local
+        if local is not None:
+            local.serve({step.queue for step in new.plan.steps})
+            local.start()
+        for task, n in with_callback:
+            self._call_back(task, new.id if new.single else str(StepRef(new.id, n)))
+        (created,) = self._store.create_runs([new], self._clock())
+        self._parts.cycle.send(created.dispatches)
+        return created
+
+    def _call_back(self, task: Task, task_id: str) -> None:
+        """Subscribe before the task exists: it may have ended before ``submit`` returns."""
+        callback = task.callback
+        assert callback is not None
+
+        self._tail.subscribe(events.TASK_ENDS, callback, once_for=task_id)
+
+    def _subject(self, event: Event) -> object:
+        if event.type.startswith("task.") and event.task_id is not None and event.run_id is not None:
+            n = 0 if event.task_id == event.run_id else int(event.task_id.rpartition(".")[2])
+            record = self.read_step(StepRef(event.run_id, n))
+            return Task.of_record(record, self, single=event.task_id == event.run_id)
+        if event.type.startswith("workflow.") and event.run_id is not None:
+            return WorkflowRun(event.run_id, self)
+        return event
+
+    def _find(self, id: str) -> StepRecord:
+        run_id, dot, n = id.rpartition(".")
+        record = self._store.step(StepRef(run_id, int(n))) if dot and n.isdigit() else None
+        record = record or self._store.step(StepRef(id, 0)) or self._store.find_step(id)
+        if record is None:
+            raise UnknownId("task or run", id)
+        return record
+
+    def _resume(self) -> None:
+        """Open work in a state file goes on by itself."""
+        local = self._parts.local
+        if local is not None and (queues := self._store.open_queues()):
+            local.serve(queues)
+            local.start(resuming=True)
+
+    def _on_commit(self) -> None:
+        self._tail.ring()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _wait(self, look: Callable[[], Any], what: str, timeout_s: float | None) -> Any:
+        from orchestra.runtime.body import running_step
+
+        if running_step() is not None:
+            raise WouldDeadlock(what)
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        hint_at = time.monotonic() + HINT_AFTER_S
+        poll = _FIRST_POLL_S
+        while (found := look()) is None:
+            now = time.monotonic()
+            if end is not None and now >= end:
+                raise TimeoutError(f"{what!r} had not ended after {timeout_s:g} s; it goes on")
+            if now >= hint_at:
+                hint_at = float("inf")
+                self._hint()
+            self._pause(poll if end is None else min(poll, end - now))
+            poll = min(_LAST_POLL_S, poll * 1.5)
+        return found
+
+    def _pause(self, longest_s: float) -> None:
+        """Wait for a commit of this process, or for a poll to be due: other processes' commits are not heard."""
+        with self._changed:
+            self._changed.wait(longest_s)
+
+    def _hint(self) -> None:
+        """Somebody waits: say so if no worker serves a queue that has steps ready."""
+        served = {queue for lease in self._store.leases() if lease.expires_at > self._clock() for queue in lease.queues}
+        for queue, depth in self._store.depth().items():
+            if queue not in served:
+                logger.warning(
+                    "%d tasks are ready on queue %r and no worker serves it; start one with: "
+                    "orchestra worker --app MODULE:ATTRIBUTE --queues %s",
+                    depth,
+                    queue,
+                    queue,
+                )
+
+
+@lru_cache(maxsize=1)
+def default() -> Orchestrator:
+    """Return the orchestrator of this process that is made from the settings, at first use."""
+    return Orchestrator()
+
+
+def _graph(
+    workflow: Workflow | WorkflowFunction[...], given: object, kwargs: Mapping[str, object], pattern: ExecutionPattern
+) -> Graph:
+    match workflow:
+        case Workflow():
+            if kwargs:
+                raise InvalidOption("kwargs", dict(kwargs), "none: a Workflow takes input=…, an @workflow takes both")
+            return workflow.graph(ExecutionPattern(pattern), given)
+        case WorkflowFunction():
+            if pattern is not ExecutionPattern.PARALLEL:
+                raise InvalidOption("pattern", pattern, "PARALLEL: the calls of an @workflow function say the order")
+            return workflow.graph(*(() if given is NOTHING else (given,)), **kwargs)
+        case _:  # pyright: ignore[reportUnnecessaryComparison]
+            raise InvalidOption("workflow", workflow, "a Workflow or a function decorated with @workflow")
+
+
+def _fingerprint(compiled: Plan) -> str:
+    what = [[step.name, step.target.path, step.input.to_json()] for step in compiled.steps]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _since(since: datetime | timedelta | None, now: float) -> float | None:
+    match since:
+        case None:
+            return None
+        case timedelta():
+            return now - since.total_seconds()
+        case datetime():
+            if since.tzinfo is None:
+                raise InvalidOption("since", since, "a datetime with a time zone, or a timedelta")
+            return since.timestamp()

@@ -1,0 +1,121 @@
+"""Outcome: what one attempt came to, and the one change that it means for its step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from orchestra.errors import WorkerCrashed
+from orchestra.model.record import ErrorInfo
+from orchestra.model.retry import RetryPolicy
+
+MAX_CRASHES = 5
+"""How many workers a step may take down before it is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The body returned. ``output`` is JSON text."""
+
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The body raised. ``retry_after_s`` is set when the body itself asked for a retry (Celery's ``self.retry``)."""
+
+    error: ErrorInfo
+    retry_after_s: float | None = None
+    final: bool = False
+    """Whether the body said that it must not be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The worker has nothing of that name to call: no attempt was made."""
+
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The worker is gone, or its pool child: the claim ended without an outcome."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A map became known: JSON texts of the inputs of its parts, in order."""
+
+    inputs: Sequence[str]
+
+
+Outcome: TypeAlias = Done | Raised | NotFound | Vanished | Spread
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The step has completed."""
+
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The step has failed for good."""
+
+    error: ErrorInfo
+    attempted: bool = True
+    crashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rescheduled:
+    """The step is tried again after a while."""
+
+    error: ErrorInfo
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """The step is ready again at once, one crash richer."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expanded:
+    """The step waits for its parts, which are inserted with these inputs."""
+
+    inputs: Sequence[str]
+
+
+Change: TypeAlias = Completed | Failed | Rescheduled | Reopened | Expanded
+
+
+def decide(
+    outcome: Outcome, *, name: str, attempts: int, crashes: int, retry: RetryPolicy, max_crashes: int = MAX_CRASHES
+) -> Change:
+    """Say what one attempt means for its step. ``attempts`` and ``crashes`` are those before this one. Pure."""
+    match outcome:
+        case Done(output):
+            return Completed(output)
+        case Spread(inputs):
+            return Expanded(inputs)
+        case Raised(error, retry_after_s, final):
+            if final:
+                return Failed(error)
+            if retry_after_s is not None:
+                return Rescheduled(error, retry_after_s)
+            delay = retry.delay_after(attempts + 1, error.names)
+            return Failed(error) if delay is None else Rescheduled(error, delay)
+        case NotFound(error):
+            return Failed(error, attempted=False)
+        case Vanished(reason):
+            if crashes + 1 < max_crashes:
+                return Reopened(reason)
+            given_up = WorkerCrashed(name, crashes + 1)
+            return Failed(ErrorInfo("WorkerCrashed", f"{given_up} (last: {reason})"), attempted=False, crashed=True)
+        case _:
+            assert_never(outcome)

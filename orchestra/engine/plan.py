@@ -1,0 +1,240 @@
+"""Plan: a graph compiled to numbered steps, chains and joins.
+
+A *chain* is a longest linear run of steps. A *join* is a set of predecessors and the steps that wait for exactly that
+set, so edges cost one row per set instead of one per pair: a fully connected 10 × 200 graph is 9 joins. Steps are
+numbered topologically; stores lock rows in that order, which is what keeps two records of one run from deadlocking.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+from orchestra.errors import CyclicDependency
+from orchestra.model import template
+from orchestra.model.graph import Graph, GraphStep
+from orchestra.model.options import DEFAULT_PRIORITY
+from orchestra.model.retry import RetryPolicy
+
+SEGMENT = 8
+"""How many links of a chain travel in one message, the first included: 0.9 kB and 290 bytes a link stay below 4 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a step calls, as a worker finds it."""
+
+    task: str
+    """The Celery task that the message names: an adopted one, or the generic ``orchestra.step``."""
+    path: str
+    """``module:qualname`` of the function behind the generic task; the task's name for an adopted one."""
+    takes_input: bool = True
+    """False for a function without parameters: the outputs of its predecessors are not passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepInput:
+    """Templates of a step's arguments. Their keys are step numbers."""
+
+    args: Sequence[object] = ()
+    kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
+    from_predecessors: bool = False
+    items: object = None
+    """Template of the list that a map runs over."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return what ``from_json`` takes back, without what is empty."""
+        whole = {
+            "args": list(self.args),
+            "kwargs": dict(self.kwargs),
+            "from": self.from_predecessors,
+            "items": self.items,
+        }
+        return {key: value for key, value in whole.items() if value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> "StepInput":
+        """Return the input that ``to_json`` wrote."""
+        return cls(data.get("args", ()), data.get("kwargs", {}), bool(data.get("from")), data.get("items", []))  # pyright: ignore[reportArgumentType]
+
+    def needs(self) -> list[int]:
+        """Return the numbers of the steps whose outputs the templates name."""
+        return template.references([list(self.args), dict(self.kwargs), self.items])
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A set of predecessors, and the steps that wait for exactly that set."""
+
+    number: int
+    parts: tuple[int, ...]
+    bodies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One step of a plan."""
+
+    n: int
+    position: int
+    """Where it stands in the graph."""
+    key: str
+    name: str
+    target: Target
+    input: StepInput
+    is_map: bool
+    max_parallel: int | None
+    priority: int
+    queue: str
+    retry: RetryPolicy | None
+    timeout_s: float | None
+    metadata: Mapping[str, object]
+    waits_for: int | None
+    """The join that releases it; None for a step that is ready at once."""
+    feeds: tuple[int, ...]
+    """The joins that it is a part of; none for a last step."""
+    chain: tuple[int, ...]
+    """The links that follow in the same chain segment; only the first step of a segment has them."""
+    rank: int
+    """Number of steps on the longest path from here to an end, itself included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A compiled workflow."""
+
+    steps: Sequence[PlannedStep]
+    joins: Sequence[Join]
+    result: object
+    """Template of the run's output."""
+
+    @property
+    def last(self) -> list[PlannedStep]:
+        """The steps that nothing waits for. The run ends when all of them have ended."""
+        return [step for step in self.steps if not step.feeds]
+
+
+def plan(graph: Graph, bind: Callable[[GraphStep], Target], *, priority: int = DEFAULT_PRIORITY, queue: str) -> Plan:
+    """Compile a graph. ``bind`` says how a worker finds what a step calls; ``priority`` and ``queue`` are defaults.
+
+    Raises:
+        CyclicDependency: Steps wait for each other in a circle.
+    """
+    order = _topological(graph)
+    number = {position: n for n, position in enumerate(order)}
+    before = [frozenset(number[each] for each in graph.steps[position].after) for position in order]
+    joins = _joins(before)
+    waits_for = {body: join.number for join in joins for body in join.bodies}
+    feeds: list[list[int]] = [[] for _ in order]
+    for join in joins:
+        for part in join.parts:
+            feeds[part].append(join.number)
+    chain = _chains(joins, feeds)
+    rank = _ranks(joins, feeds)
+    steps = [
+        _step(graph.steps[position], position, n, number, bind, priority, queue, waits_for.get(n), feeds[n], chain[n], rank[n])
+        for n, position in enumerate(order)
+    ]
+    return Plan(steps, joins, _result(graph, steps, number))
+
+
+def _step(
+    step: GraphStep,
+    position: int,
+    n: int,
+    number: Mapping[int, int],
+    bind: Callable[[GraphStep], Target],
+    priority: int,
+    queue: str,
+    waits_for: int | None,
+    feeds: Sequence[int],
+    chain: tuple[int, ...],
+    rank: int,
+) -> PlannedStep:
+    target = bind(step)
+    args, kwargs, items = template.remap(
+        [list(step.args), dict(step.kwargs), step.mapped.items if step.mapped else []], number
+    )
+    given = StepInput(args, kwargs, step.from_predecessors and target.takes_input and waits_for is not None, items)
+    chosen = step.options
+    return PlannedStep(
+        n=n,
+        position=position,
+        key=step.key,
+        name=step.name,
+        target=target,
+        input=given,
+        is_map=step.mapped is not None,
+        max_parallel=step.mapped.max_parallel if step.mapped else None,
+        priority=priority if chosen.priority is None else chosen.priority,
+        queue=chosen.queue or queue,
+        retry=chosen.retry,
+        timeout_s=chosen.timeout_s,
+        metadata=step.metadata,
+        waits_for=waits_for,
+        feeds=tuple(feeds),
+        chain=chain,
+        rank=rank,
+    )
+
+
+def _topological(graph: Graph) -> list[int]:
+    """Return the positions in an order that respects the edges and, among ready ones, the order as written."""
+    sorter = TopologicalSorter({position: step.after for position, step in enumerate(graph.steps)})
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        cycle: list[int] = error.args[1]
+        # graphlib repeats the first node at the end and lists edges against their direction.
+        raise CyclicDependency([graph.steps[each].name for each in reversed(cycle[1:])]) from None
+    order: list[int] = []
+    while ready := sorted(sorter.get_ready()):
+        order += ready
+        sorter.done(*ready)
+    return order
+
+
+def _joins(before: Sequence[frozenset[int]]) -> list[Join]:
+    waiting: dict[frozenset[int], list[int]] = {}
+    for n, predecessors in enumerate(before):
+        if predecessors:
+            waiting.setdefault(predecessors, []).append(n)
+    return [Join(j, tuple(sorted(parts)), tuple(bodies)) for j, (parts, bodies) in enumerate(waiting.items())]
+
+
+def _chains(joins: Sequence[Join], feeds: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """Return for the first step of each chain segment the links that follow it, for every other step nothing."""
+    follows: dict[int, int] = {}
+    for join in joins:
+        if len(join.parts) == 1 and len(join.bodies) == 1 and len(feeds[join.parts[0]]) == 1:
+            follows[join.parts[0]] = join.bodies[0]
+    linked = set(follows.values())
+    segments: list[tuple[int, ...]] = [()] * len(feeds)
+    for head in range(len(feeds)):
+        if head in linked:
+            continue
+        run = [head]
+        while run[-1] in follows:
+            run.append(follows[run[-1]])
+        for at in range(0, len(run), SEGMENT):
+            segments[run[at]] = tuple(run[at + 1 : at + SEGMENT])
+    return segments
+
+
+def _ranks(joins: Sequence[Join], feeds: Sequence[Sequence[int]]) -> list[int]:
+    rank = [1] * len(feeds)
+    behind: dict[int, int] = {}  # per join, so that a layer of 200 × 200 edges costs 200 steps
+    for n in reversed(range(len(feeds))):
+        for j in feeds[n]:
+            if j not in behind:
+                behind[j] = max(rank[body] for body in joins[j].bodies)
+            rank[n] = max(rank[n], 1 + behind[j])
+    return rank
+
+
+def _result(graph: Graph, steps: Sequence[PlannedStep], number: Mapping[int, int]) -> object:
+    if graph.result is not None:
+        return template.remap(graph.result, number)
+    last = [step for step in steps if not step.feeds]
+    if len(last) == 1:
+        return template.reference_to(last[0].n)
+    return {step.name: template.reference_to(step.n) for step in last}

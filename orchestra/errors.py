@@ -1,0 +1,296 @@
+"""Every error that Orchestra raises, in one tree.
+
+    OrchestraError
+    ├── DefinitionError (ValueError)      what was written cannot be run; nothing has been stored
+    │   ├── CyclicDependency
+    │   ├── UnknownDependency
+    │   ├── DuplicateName
+    │   ├── ContradictoryOrder
+    │   ├── InvalidOption
+    │   ├── CannotTravel
+    │   ├── UntraceableInput
+    │   └── UnserialisableInput
+    ├── SettingsError (ValueError)        the orchestrator cannot be built from its settings
+    ├── Unavailable (ConnectionError)     a server does not answer
+    │   ├── BrokerUnavailable
+    │   └── StoreUnavailable
+    ├── UnknownId (LookupError)           the store holds no such run, task or job
+    ├── KeyConflict (ValueError)          an idempotency key was used for something else, or an id twice
+    ├── WouldDeadlock (RuntimeError)      a step waits for another step while it holds a worker
+    ├── TaskFailed                        raised by ``raise_for_status()`` only
+    └── StepError                         how a step can end other than by its body's own exception
+        ├── TaskNotFound                  the worker cannot find what the step is to call
+        ├── UnserialisableOutput
+        ├── UnserialisableElements        a ``.map`` was given something that is no list
+        ├── TaskTimedOut
+        ├── WorkerCrashed                 the step took its worker down too often
+        └── EndedWithoutOutcome           the body raised Celery's Ignore or Reject
+
+Each carries its facts as attributes, builds its text from them, and survives pickle, since it may cross a process.
+Constructors take the facts positionally and hand all of them to ``Exception.args``: that is what pickle replays.
+"""
+
+from collections.abc import Sequence
+
+
+class OrchestraError(Exception):
+    """The root: ``except OrchestraError`` catches whatever this package raises on its own account."""
+
+
+class DefinitionError(OrchestraError, ValueError):
+    """What was written cannot be run. Nothing has been stored."""
+
+
+class CyclicDependency(DefinitionError):
+    """Tasks wait for each other in a circle."""
+
+    def __init__(self, cycle: Sequence[str]) -> None:
+        self.cycle = tuple(cycle)
+        super().__init__(self.cycle)
+
+    def __str__(self) -> str:
+        return f"the dependencies form a cycle: {' → '.join([*self.cycle, self.cycle[0]])}; remove one of these edges"
+
+
+class UnknownDependency(DefinitionError):
+    """A dependency or an input names a task that the workflow does not have."""
+
+    def __init__(self, name: str, wanted_by: str, known: Sequence[str]) -> None:
+        self.name, self.wanted_by, self.known = name, wanted_by, tuple(known)
+        super().__init__(name, wanted_by, self.known)
+
+    def __str__(self) -> str:
+        shown = ", ".join(repr(each) for each in self.known[:12]) + (", …" if len(self.known) > 12 else "")
+        return f"{self.wanted_by!r} depends on {self.name!r}, which is not in the workflow; its tasks are {shown}"
+
+
+class DuplicateName(DefinitionError):
+    """Two tasks of one workflow answer to the same name or id."""
+
+    def __init__(self, name: str, workflow: str) -> None:
+        self.name, self.workflow = name, workflow
+        super().__init__(name, workflow)
+
+    def __str__(self) -> str:
+        return f"two tasks of workflow {self.workflow!r} are called {self.name!r}; give each its own name or id"
+
+
+class ContradictoryOrder(DefinitionError):
+    """A sequential workflow lists a task before one that it depends on."""
+
+    def __init__(self, task: str, predecessor: str) -> None:
+        self.task, self.predecessor = task, predecessor
+        super().__init__(task, predecessor)
+
+    def __str__(self) -> str:
+        return (
+            f"pattern SEQUENTIAL runs tasks in the given order, but {self.task!r} stands before {self.predecessor!r},"
+            " which it depends on; reorder the tasks or use ExecutionPattern.PARALLEL"
+        )
+
+
+class InvalidOption(DefinitionError):
+    """An option has a value that it cannot have."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self.option, self.value, self.expected = option, value, expected
+        super().__init__(option, value, expected)
+
+    def __str__(self) -> str:
+        return f"{self.option}={self.value!r} is not possible: expected {self.expected}"
+
+
+class CannotTravel(DefinitionError):
+    """A function cannot be sent to separate workers, because they could not find it by its name."""
+
+    def __init__(self, function: str, reason: str) -> None:
+        self.function, self.reason = function, reason
+        super().__init__(function, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.function!r} cannot travel to a worker: {self.reason}. "
+            "Define it at the top level of a module that the workers can import"
+        )
+
+
+class UntraceableInput(DefinitionError):
+    """An input looks at an output that does not exist yet, in a way that a template cannot repeat later.
+
+    ``step`` names the step whose output it is; None when several are concerned, or none.
+    """
+
+    def __init__(self, step: str | None, seen: str) -> None:
+        self.step, self.seen = step, seen
+        super().__init__(step, seen)
+
+    def __str__(self) -> str:
+        subject = "this input" if self.step is None else f"the output of {self.step!r}"
+        return (
+            f"{subject} cannot be traced: {self.seen}. Outputs are not known before the workflow runs; they may only be"
+            " placed into text, lists and dicts. Make the computation a step of its own: a function marked @task that"
+            " takes the output as its input"
+        )
+
+
+class UnserialisableInput(DefinitionError):
+    """An input holds something that JSON cannot. ``path`` says where: ``input['a'][3]``."""
+
+    def __init__(self, path: str, type_name: str, reason: str) -> None:
+        self.path, self.type_name, self.reason = path, type_name, reason
+        super().__init__(path, type_name, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is a {self.type_name} that cannot be sent as JSON: {self.reason}; give numbers, text, lists,"
+            " dicts, dataclasses or pydantic models"
+        )
+
+
+class SettingsError(OrchestraError, ValueError):
+    """The orchestrator cannot be built from what it was given."""
+
+
+class Unavailable(OrchestraError, ConnectionError):
+    """A server does not answer. The URL is shown without its password."""
+
+    kind = "server"
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        return f"no {self.kind} at {self.url}: {self.reason}; start it, or correct the URL"
+
+
+class BrokerUnavailable(Unavailable):
+    """The broker does not answer."""
+
+    kind = "broker"
+
+
+class StoreUnavailable(Unavailable):
+    """The store does not answer."""
+
+    kind = "store"
+
+
+class UnknownId(OrchestraError, LookupError):
+    """The store holds nothing of that id."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        self.kind, self.id = kind, id
+        super().__init__(kind, id)
+
+    def __str__(self) -> str:
+        return f"the store holds no {self.kind} with id {self.id!r}"
+
+
+class KeyConflict(OrchestraError, ValueError):
+    """A key or id that must be unique already belongs to something else."""
+
+    def __init__(self, key: str, run_id: str, reason: str) -> None:
+        self.key, self.run_id, self.reason = key, run_id, reason
+        super().__init__(key, run_id, reason)
+
+    def __str__(self) -> str:
+        return f"{self.key!r} already belongs to run {self.run_id!r}: {self.reason}"
+
+
+class WouldDeadlock(OrchestraError, RuntimeError):
+    """A step waits for another step while it occupies the slot that the other may need."""
+
+    def __init__(self, waited_for: str) -> None:
+        self.waited_for = waited_for
+        super().__init__(waited_for)
+
+    def __str__(self) -> str:
+        return (
+            f"waiting for {self.waited_for!r} inside a step would hold a worker while it waits;"
+            " make it a dependency, or return the sub-workflow from the step"
+        )
+
+
+class TaskFailed(OrchestraError):
+    """``raise_for_status()`` was called on a task or run that did not complete."""
+
+    def __init__(self, name: str, status: str, error: str) -> None:
+        self.name, self.status, self.error = name, status, error
+        super().__init__(name, status, error)
+
+    def __str__(self) -> str:
+        return f"{self.name!r} ended {self.status}: {self.error}"
+
+
+class StepError(OrchestraError):
+    """How a step can end other than by the exception of its own body."""
+
+
+class TaskNotFound(StepError):
+    """The worker cannot find what the step is to call. It counts as no attempt."""
+
+    def __init__(self, target: str, reason: str) -> None:
+        self.target, self.reason = target, reason
+        super().__init__(target, reason)
+
+    def __str__(self) -> str:
+        return f"no task {self.target!r} on this worker: {self.reason}"
+
+
+class UnserialisableOutput(StepError):
+    """A body returned something that JSON cannot hold."""
+
+    def __init__(self, task: str, type_name: str, reason: str) -> None:
+        self.task, self.type_name, self.reason = task, type_name, reason
+        super().__init__(task, type_name, reason)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task!r} returned a {self.type_name} that cannot be stored as JSON ({self.reason});"
+            " return numbers, text, lists, dicts, dataclasses or pydantic models"
+        )
+
+
+class UnserialisableElements(StepError):
+    """A ``.map`` was given something that is no list."""
+
+    def __init__(self, task: str, type_name: str) -> None:
+        self.task, self.type_name = task, type_name
+        super().__init__(task, type_name)
+
+    def __str__(self) -> str:
+        return f"{self.task!r} maps over a {self.type_name}; the step before it must return a list"
+
+
+class TaskTimedOut(StepError):
+    """A body ran longer than its ``timeout``."""
+
+    def __init__(self, task: str, timeout_s: float) -> None:
+        self.task, self.timeout_s = task, timeout_s
+        super().__init__(task, timeout_s)
+
+    def __str__(self) -> str:
+        return f"{self.task!r} ran longer than its timeout of {self.timeout_s:g} s"
+
+
+class WorkerCrashed(StepError):
+    """Every worker that took the step died, until the limit was reached."""
+
+    def __init__(self, task: str, crashes: int) -> None:
+        self.task, self.crashes = task, crashes
+        super().__init__(task, crashes)
+
+    def __str__(self) -> str:
+        return f"{self.task!r} was given up: {self.crashes} workers died while they ran it"
+
+
+class EndedWithoutOutcome(StepError):
+    """A body raised Celery's Ignore or Reject, which say nothing about how it ended."""
+
+    def __init__(self, task: str, raised: str) -> None:
+        self.task, self.raised = task, raised
+        super().__init__(task, raised)
+
+    def __str__(self) -> str:
+        return f"{self.task!r} raised {self.raised}, which is no outcome; return a value or raise an error"

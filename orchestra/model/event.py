@@ -1,0 +1,70 @@
+"""Events: what happened, as readers of the log and handlers see it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from orchestra.errors import InvalidOption
+
+LIFECYCLE = (
+    "task.submitted",
+    "task.queued",
+    "task.started",
+    "task.retrying",
+    "task.completed",
+    "task.failed",
+    "task.cancelled",
+    "task.skipped",
+    "workflow.started",
+    "workflow.completed",
+    "workflow.failed",
+    "workflow.cancelled",
+    "job.fired",
+    "job.missed",
+    "worker.online",
+    "worker.offline",
+)
+"""The event types that Orchestra writes itself. All others are custom."""
+
+TASK_ENDS = frozenset({"task.completed", "task.failed", "task.cancelled", "task.skipped"})
+RUN_ENDS = frozenset({"workflow.completed", "workflow.failed", "workflow.cancelled"})
+_RESERVED = ("task.", "workflow.", "job.", "worker.")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. ``id`` orders events as they were committed."""
+
+    id: str
+    type: str
+    time: datetime
+    run_id: str | None = None
+    task_id: str | None = None
+    """The step: ``run_id`` for a single task, else ``run_id.n``."""
+    job_id: str | None = None
+    worker: str | None = None
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def matches(pattern: str, event_type: str) -> bool:
+    """Whether a pattern such as ``task.completed``, ``task.*`` or ``*`` covers an event type."""
+    return pattern == event_type or ("*" in pattern and fnmatchcase(event_type, pattern))
+
+
+def check_pattern(pattern: str) -> str:
+    """Return the pattern, or raise InvalidOption when it is a lifecycle name that does not exist."""
+    if not pattern or any(space in pattern for space in " \t\n"):
+        raise InvalidOption("event", pattern, "a type such as 'task.completed' or a pattern such as 'task.*'")
+    if pattern.startswith(_RESERVED) and not any(matches(pattern, each) for each in LIFECYCLE):
+        raise InvalidOption("event", pattern, f"one of {', '.join(LIFECYCLE)}, a pattern over them, or a custom type")
+    return pattern
+
+
+def check_custom(event_type: str) -> str:
+    """Return the type of a custom event, or raise InvalidOption when it is not free to be emitted."""
+    if not event_type or "*" in event_type or any(space in event_type for space in " \t\n"):
+        raise InvalidOption("event", event_type, "a type such as 'order.shipped', without spaces or '*'")
+    if event_type.startswith(_RESERVED):
+        raise InvalidOption("event", event_type, f"a type that does not start with {', '.join(_RESERVED)}")
+    return event_type

@@ -1,0 +1,199 @@
+"""Graphs: what a workflow lowers to, whichever of the ways it was written in, and the builder behind ``@workflow``."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import NoReturn
+
+from orchestra.errors import DefinitionError, InvalidOption, UntraceableInput
+from orchestra.model import options, template
+from orchestra.model.options import Duration
+from orchestra.model.retry import RetryPolicy, policy
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How a step is to run. None means: as the run says, or the orchestrator's default."""
+
+    priority: int | None = None
+    queue: str | None = None
+    retry: RetryPolicy | None = None
+    timeout_s: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        priority: int | None = None,
+        queue: str | None = None,
+        retry: RetryPolicy | int | None = None,
+        timeout: Duration | None = None,
+    ) -> "StepOptions":
+        """Check what a user gave."""
+        return cls(
+            None if priority is None else options.priority(priority),
+            None if queue is None else options.queue(queue),
+            None if retry is None else policy(retry),
+            options.timeout(timeout),
+        )
+
+    def over(self, base: "StepOptions") -> "StepOptions":
+        """Return these options, with ``base`` where nothing is said."""
+        return StepOptions(
+            base.priority if self.priority is None else self.priority,
+            base.queue if self.queue is None else self.queue,
+            base.retry if self.retry is None else self.retry,
+            base.timeout_s if self.timeout_s is None else self.timeout_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What makes a step a map: it runs its agent once per element of a list known only at run time.
+
+    Each element is the first positional argument of its part, before the step's own.
+    """
+
+    items: object
+    """Template of the list."""
+    max_parallel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GraphStep:
+    """One step as written. ``args`` and ``kwargs`` are templates whose keys are positions in the graph."""
+
+    key: str
+    name: str
+    agent: object
+    args: Sequence[object]
+    kwargs: Mapping[str, object]
+    after: frozenset[int]
+    """Positions of all predecessors."""
+    options: StepOptions = StepOptions()
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    mapped: Mapped | None = None
+    from_predecessors: bool = False
+    """Whether the input is the output of the one predecessor, or a dict of outputs by name for several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A workflow, lowered: steps that name their predecessors by position, and the template of the run's output."""
+
+    id: str
+    name: str
+    steps: Sequence[GraphStep]
+    result: object = None
+    """None: the output of the last step, or a dict by name when several are last."""
+
+
+class StepHandle:
+    """What calling a task inside an ``@workflow`` function gives: stands for the output that the step will have.
+
+    It may be passed to other tasks, alone or inside lists and dicts, and returned. Its value exists only when the
+    workflow runs, so anything that would look at it is refused.
+    """
+
+    __slots__ = ("_builder", "name", "position")
+
+    def __init__(self, builder: "Builder", position: int, name: str) -> None:
+        self._builder, self.position, self.name = builder, position, name
+
+    def after(self, *others: "StepHandle") -> "StepHandle":
+        """Run this step only when the others are done, though it takes none of their outputs."""
+        self._builder.order(self, others)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r}>"
+
+    def _refuse(self, *_args: object) -> NoReturn:
+        raise UntraceableInput(self.name, "its value was looked at while the workflow was built")
+
+    __str__ = __bool__ = __len__ = __iter__ = __getitem__ = __contains__ = __add__ = __radd__ = _refuse  # type: ignore[assignment]
+    __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __call__ = _refuse
+
+    def __format__(self, _spec: str) -> str:
+        self._refuse()
+
+
+class Builder:
+    """Collects the steps of one ``@workflow`` function while it runs."""
+
+    def __init__(self) -> None:
+        self._steps: list[GraphStep] = []
+        self._used: dict[str, int] = {}
+
+    def call(
+        self,
+        name: str,
+        agent: object,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        step_options: StepOptions,
+        mapped: tuple[object, int | None] | None = None,
+    ) -> StepHandle:
+        """Add a step and return its handle. ``mapped`` is the list to map over and how many parts may run at once."""
+        filled_args = [template.encode(each, self._position) for each in args]
+        filled_kwargs = {key: template.encode(value, self._position) for key, value in kwargs.items()}
+        over = Mapped(template.encode(mapped[0], self._position), mapped[1]) if mapped else None
+        refs = template.references([filled_args, filled_kwargs, over.items if over else None])
+        unique = self._unique(name)
+        position = len(self._steps)
+        step = GraphStep(unique, unique, agent, filled_args, filled_kwargs, frozenset(refs), step_options, {}, over)
+        self._steps.append(step)
+        return StepHandle(self, position, unique)
+
+    def order(self, step: StepHandle, others: Sequence[StepHandle]) -> None:
+        """Add predecessors that are waited for only."""
+        before = self._steps[step.position]
+        positions = {other.position for other in others}
+        if any(position >= step.position for position in positions):
+            raise InvalidOption("after", [each.name for each in others], f"steps called before {step.name!r}")
+        self._steps[step.position] = replace(before, after=before.after | positions)
+
+    def graph(self, id: str, name: str, returned: object) -> Graph:
+        """Finish: what the function returned says what the run's output is."""
+        if not self._steps:
+            raise DefinitionError(f"workflow {name!r} has no steps: it must call at least one @task")
+        result = None if returned is None else template.encode(returned, self._position)
+        return Graph(id, name, tuple(self._steps), result)
+
+    def _position(self, value: object) -> int | None:
+        if not isinstance(value, StepHandle):
+            return None
+        if value._builder is not self:  # pyright: ignore[reportPrivateUsage]
+            raise InvalidOption("argument", value, "a step of the workflow that is being built")
+        return value.position
+
+    def _unique(self, name: str) -> str:
+        count = self._used.get(name, 0) + 1
+        self._used[name] = count
+        return name if count == 1 else self._unique(f"{name}-{count}")
+
+
+_building: ContextVar[Builder | None] = ContextVar("orchestra_building", default=None)
+
+
+def current_builder() -> Builder | None:
+    """Return the builder of the ``@workflow`` function that is running now, if one is."""
+    return _building.get()
+
+
+@contextmanager
+def building() -> Iterator[Builder]:
+    """Make calls of tasks add steps instead of running."""
+    builder = Builder()
+    token = _building.set(builder)
+    try:
+        yield builder
+    finally:
+        _building.reset(token)
+
+
+def display_name(agent: object) -> str:
+    """Return what to call an agent when no name was given."""
+    if isinstance(agent, str):
+        return agent
+    name = getattr(agent, "name", None) or getattr(agent, "__name__", None)
+    return name if isinstance(name, str) and name else type(agent).__name__

@@ -1,0 +1,63 @@
+"""Options that people give: checked once, where they are given, with an error that says what was expected."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import TypeAlias
+
+from orchestra.errors import InvalidOption
+
+DEFAULT_PRIORITY = 5
+LONGEST_TIMEOUT_S = 366 * 86_400.0
+
+Duration: TypeAlias = float | int | timedelta
+"""Seconds, or a timedelta."""
+
+
+def seconds(option: str, value: Duration, *, minimum: float = 0.0, above: bool = False) -> float:
+    """Return a duration in seconds, or raise InvalidOption naming the option."""
+    match value:
+        case timedelta():
+            result = value.total_seconds()
+        case bool():
+            raise InvalidOption(option, value, "seconds or a timedelta")
+        case int() | float():
+            result = float(value)
+        case _:  # pyright: ignore[reportUnnecessaryComparison] — callers are not all type-checked
+            raise InvalidOption(option, value, "seconds or a timedelta")
+    if not (minimum < result if above else minimum <= result) or result > LONGEST_TIMEOUT_S:
+        bound = "more than" if above else "at least"
+        raise InvalidOption(option, value, f"{bound} {minimum:g} s and at most {LONGEST_TIMEOUT_S:g} s")
+    return result
+
+
+def priority(value: object) -> int:
+    """Return a priority, 1 (highest) to 10, or raise InvalidOption."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 10:
+        raise InvalidOption("priority", value, "a whole number from 1 (highest) to 10")
+    return value
+
+
+def timeout(value: Duration | None) -> float | None:
+    """Return a time limit in seconds; None means no limit."""
+    return None if value is None else seconds("timeout", value, above=True)
+
+
+def queue(value: object) -> str:
+    """Return the name of a queue, or raise InvalidOption."""
+    if not isinstance(value, str) or not value.strip() or "," in value or len(value) > 200:
+        raise InvalidOption("queue", value, "a name of 1 to 200 characters without commas")
+    return value
+
+
+def metadata(value: object) -> dict[str, object]:
+    """Return metadata: a mapping with text keys, or raise InvalidOption."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidOption("metadata", value, "a mapping with text keys")
+    items: dict[str, object] = {}
+    for key, each in value.items():  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(key, str):
+            raise InvalidOption("metadata", value, f"text keys, not {key!r}")  # pyright: ignore[reportUnknownArgumentType]
+        items[key] = each
+    return items

@@ -1,0 +1,77 @@
+"""Records: what a store holds about runs and steps, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from orchestra.model.ids import StepRef
+from orchestra.model.status import TaskStatus, WorkflowStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """How something failed: the class name, the message and the traceback as text. Its ``str`` is the message."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    names: tuple[str, ...] = ()
+    """Every class name that the error answers to, for RetryPolicy."""
+
+    def __str__(self) -> str:
+        return self.message or self.type
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step as the store holds it. Times are seconds since the epoch; ``output`` is JSON text."""
+
+    ref: StepRef
+    key: str
+    name: str
+    target: str
+    status: TaskStatus
+    priority: int
+    queue: str
+    metadata: Mapping[str, object]
+    claims: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    generation: int = 0
+    output: str | None = None
+    error: ErrorInfo | None = None
+    worker: str | None = None
+    created_at: float = 0.0
+    due_at: float | None = None
+    started_at: float | None = None
+    completed_at: float | None = None
+    parent: int | None = None
+    """The map that this step is a part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as the store holds it. Times are seconds since the epoch; ``output`` is JSON text."""
+
+    id: str
+    name: str
+    workflow_id: str
+    status: WorkflowStatus
+    single: bool
+    """Whether the run is one submitted task rather than a workflow."""
+    priority: int
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    key: str | None = None
+    input: str | None = None
+    output: str | None = None
+    error: ErrorInfo | None = None
+    job_id: str | None = None
+    scheduled_for: float | None = None
+    created_at: float = 0.0
+    started_at: float | None = None
+    completed_at: float | None = None
+
+
+def moment(at: float | None) -> datetime | None:
+    """Return a stored time as an aware datetime in UTC."""
+    return None if at is None else datetime.fromtimestamp(at, UTC)

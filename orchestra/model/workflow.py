@@ -1,0 +1,168 @@
+"""Workflow: tasks and what depends on what, as data."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
+
+from orchestra.errors import ContradictoryOrder, CyclicDependency, DuplicateName, InvalidOption, UnknownDependency
+from orchestra.model import template
+from orchestra.model.graph import Graph, GraphStep
+from orchestra.model.ids import new_id
+from orchestra.model.task import NOTHING, Task
+from orchestra.model.tracing import trace_template
+
+
+class ExecutionPattern(StrEnum):
+    """How the tasks of a workflow follow each other."""
+
+    SEQUENTIAL = "SEQUENTIAL"
+    """In the given order; each without an input of its own gets the output of the one before."""
+    PARALLEL = "PARALLEL"
+    """As early as the dependencies allow."""
+
+
+class Workflow:
+    """Tasks, and what depends on what.
+
+    Args:
+        name: What it is called; default its id.
+        tasks: The tasks. Their names and ids must be unique among each other.
+        dependencies: For a task, by name or id, the tasks that it waits for. Inputs that read another task's output
+            add that dependency by themselves.
+        id: What it is known by; default a new one. It may be submitted any number of times.
+
+    Raises:
+        DuplicateName, UnknownDependency, CyclicDependency, InvalidOption: What is wrong, and where.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        tasks: Sequence[Task] = (),
+        dependencies: Mapping[str, Iterable[str]] | None = None,
+        *,
+        id: str | None = None,
+    ) -> None:
+        self.id = id or new_id()
+        self.name = name or self.id
+        self.tasks = list(tasks)
+        if not self.tasks:
+            raise InvalidOption("tasks", [], "at least one Task")
+        self._positions = _positions(self.name, self.tasks)
+        self.dependencies = {
+            after: list(_one_or_several(after, before)) for after, before in (dependencies or {}).items()
+        }
+        self._after = [frozenset[int]()] * len(self.tasks)
+        for after, names in self.dependencies.items():
+            position = self._position(after, after)
+            self._after[position] |= {self._position(name, after) for name in names}
+            if position in self._after[position]:
+                raise CyclicDependency([self.tasks[position].name])
+
+    def graph(self, pattern: ExecutionPattern = ExecutionPattern.PARALLEL, given: object = NOTHING) -> Graph:
+        """Lower it. ``given`` is the input of the run: it goes to the tasks that have neither input nor predecessors.
+
+        Raises:
+            ContradictoryOrder: The pattern is SEQUENTIAL, and a task stands before one that it depends on.
+            UntraceableInput, UnserialisableInput: An input cannot become a template.
+        """
+        steps = [self._step(position, given) for position in range(len(self.tasks))]
+        return Graph(self.id, self.name, _in_order(steps) if pattern is ExecutionPattern.SEQUENTIAL else steps)
+
+    def _step(self, position: int, given: object) -> GraphStep:
+        task = self.tasks[position]
+        value = task.input
+        if value is NOTHING and not self._after[position] and not task.kwargs:
+            value = given
+        key_of = self._key_of(task)
+        args = [] if value is NOTHING else [_template(value, key_of)]
+        kwargs = {key: template.encode(each, key_of, path=f"kwargs[{key!r}]") for key, each in task.kwargs.items()}
+        references = frozenset(template.references([args, kwargs]))
+        if position in references:
+            raise CyclicDependency([task.name])
+        return GraphStep(
+            key=task.id,
+            name=task.name,
+            agent=task.agent,
+            args=args,
+            kwargs=kwargs,
+            after=self._after[position] | references,
+            options=task.options,
+            metadata=task.metadata,
+            from_predecessors=not args and not kwargs,
+        )
+
+    def _key_of(self, reader: Task) -> Callable[[object], int | None]:
+        def key_of(value: object) -> int | None:
+            if not isinstance(value, Task):
+                return None
+            position = self._positions.get(value.id)
+            if position is None or self.tasks[position] is not value:
+                raise UnknownDependency(value.name, reader.name, [each.name for each in self.tasks])
+            return position
+
+        return key_of
+
+    def _position(self, name: str, wanted_by: str) -> int:
+        if name not in self._positions:
+            raise UnknownDependency(name, wanted_by, [each.name for each in self.tasks])
+        return self._positions[name]
+
+    def to_mermaid(self) -> str:
+        """Return the graph as a Mermaid flowchart."""
+        graph = self.graph()
+        lines = ["flowchart LR"]
+        lines += [f'    s{n}["{step.name.replace(chr(34), "&quot;")}"]' for n, step in enumerate(graph.steps)]
+        lines += [f"    s{before} --> s{n}" for n, step in enumerate(graph.steps) for before in sorted(step.after)]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name!r} of {len(self.tasks)} tasks>"
+
+
+def single(task: Task) -> Graph:
+    """Return the graph of one task that is submitted alone."""
+    value = task.input
+    args = [] if value is NOTHING else [_template(value, _no_step)]
+    kwargs = {key: template.encode(each, _no_step, path=f"kwargs[{key!r}]") for key, each in task.kwargs.items()}
+    step = GraphStep(task.id, task.name, task.agent, args, kwargs, frozenset(), task.options, task.metadata)
+    return Graph(task.id, task.name, [step])
+
+
+def _no_step(_value: object) -> None:
+    return None
+
+
+def _template(value: object, key_of: Callable[[object], int | None]) -> object:
+    if callable(value) and not isinstance(value, (Task, type)):
+        return trace_template(value, key_of)
+    return template.encode(value, key_of)
+
+
+def _in_order(steps: Sequence[GraphStep]) -> list[GraphStep]:
+    ordered: list[GraphStep] = []
+    for position, step in enumerate(steps):
+        late = [before for before in step.after if before > position]
+        if late:
+            raise ContradictoryOrder(step.name, steps[min(late)].name)
+        named = frozenset(template.references([list(step.args), dict(step.kwargs)]))
+        previous = frozenset({position - 1} if position else ())
+        ordered.append(replace(step, after=previous | named))
+    return ordered
+
+
+def _positions(workflow: str, tasks: Sequence[Task]) -> dict[str, int]:
+    positions: dict[str, int] = {}
+    for position, task in enumerate(tasks):
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("tasks", task, "Task objects")
+        for name in {task.id, task.name}:
+            if positions.setdefault(name, position) != position:
+                raise DuplicateName(name, workflow)
+    return positions
+
+
+def _one_or_several(after: str, before: object) -> list[str]:
+    if isinstance(before, str) or not isinstance(before, Iterable):
+        raise InvalidOption(f"dependencies[{after!r}]", before, "a list of names or ids")
+    return [str(each) for each in before]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]

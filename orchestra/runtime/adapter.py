@@ -1,0 +1,153 @@
+"""Adapter: between Celery's hooks and the cycle. One per process and orchestrator."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
+
+from orchestra.engine.outcome import Done, NotFound, Outcome, Raised, Spread
+from orchestra.errors import StoreUnavailable, TaskNotFound, TaskTimedOut
+from orchestra.model.ids import MessageRef
+from orchestra.runtime.body import error_info
+from orchestra.runtime.codec import encode_output
+from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.publisher import HEADER
+from orchestra.runtime.registry import GENERIC, Registry
+from orchestra.store.contract import ClaimRef, Claimed, Recorded, Refused
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+CLAIM = "orchestra_claim"
+RETRY_AFTER = "orchestra_retry_after"
+_FOLLOWING = "orchestra_following"
+_PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim whose body runs in this process."""
+
+    claimed: Claimed
+    deadline: float | None
+    """Monotonic time at which its time limit is over."""
+
+
+class Adapter:
+    """What Celery's hooks call: begin a step, and say how it went."""
+
+    def __init__(self, cycle: Cycle, registry: Registry) -> None:
+        self.cycle, self.registry = cycle, registry
+        self.heard: Callable[[], object] = lambda: None
+        """Called for each message; set by a reconciler that shares the process with the bodies."""
+        self.held: dict[ClaimRef, Held] = {}
+        """What runs in this process."""
+        self._lock = threading.Lock()
+
+    def begin(self, request: Any) -> Claimed | Refused:
+        """Claim the step of a request. What Celery would publish by itself is taken from it and kept for later."""
+        self.heard()
+        message = MessageRef.parse(request.id)
+        answer = patiently(lambda: self.cycle.claim(message))
+        if isinstance(answer, Refused):
+            return answer
+        setattr(request, CLAIM, answer)
+        setattr(request, _FOLLOWING, request.chain or ())
+        request.chain = request.callbacks = None
+        request.retries = answer.attempts
+        deadline = None if answer.timeout_s is None else time.monotonic() + answer.timeout_s
+        with self._lock:
+            self.held[answer.claim] = Held(answer, deadline)
+        return answer
+
+    def done(self, request: Any, result: object) -> None:
+        """The body returned.
+
+        Raises:
+            UnserialisableOutput: JSON cannot hold the result; nothing has been recorded.
+        """
+        claimed: Claimed = getattr(request, CLAIM)
+        if isinstance(result, Spread):
+            outcome: Outcome = result
+        else:
+            outcome = Done(encode_output(result, claimed.name, adopted=claimed.task != GENERIC))
+        self._record(request, claimed, outcome)
+
+    def failed(self, request: Any, error: BaseException) -> None:
+        """The body raised, or the parent process says that its child is gone or took too long."""
+        claimed = getattr(request, CLAIM, None) or self._held_by_child(request)
+        if claimed is None:
+            return  # it never got a claim, or lost it: whoever has it now says how it went
+        if isinstance(error, WorkerLostError):
+            patiently(lambda: self.cycle.vanish(claimed.claim, str(error)))
+            self._let_go(claimed)
+        else:
+            self._record(request, claimed, _outcome(error, claimed))
+
+    def retried(self, request: Any, error: BaseException) -> None:
+        """The body asked to be tried again (``self.retry``, ``autoretry_for``)."""
+        claimed = getattr(request, CLAIM, None)
+        if claimed is not None:
+            self._record(request, claimed, Raised(error_info(error), retry_after_s=getattr(request, RETRY_AFTER, 0.0)))
+
+    def revoked(self, request: Any) -> None:
+        """Celery refused to run the step, because somebody revoked its id."""
+        step = MessageRef.parse(request.id).step
+        patiently(lambda: self.cycle.store.cancel(step.run_id, step.n, self.cycle.clock()))
+
+    def overdue(self, now: float) -> list[Claimed]:
+        """Return what runs here longer than its time limit allows (``now`` is monotonic)."""
+        with self._lock:
+            return [each.claimed for each in self.held.values() if each.deadline is not None and each.deadline <= now]
+
+    def time_out(self, claimed: Claimed) -> None:
+        """Record that a body ran too long. It may run on; what it says later is refused."""
+        self._record(None, claimed, _outcome(TimeLimitExceeded(), claimed))
+
+    def _record(self, request: Any, claimed: Claimed, outcome: Outcome) -> Recorded | None:
+        following = getattr(request, _FOLLOWING, ())
+        try:
+            recorded = patiently(lambda: self.cycle.record(claimed, outcome, following))
+        finally:
+            self._let_go(claimed)
+        if recorded is None:
+            logger.info("%s of %s was superseded; its outcome is not recorded", claimed.claim, claimed.name)
+        return recorded
+
+    def _let_go(self, claimed: Claimed) -> None:
+        with self._lock:
+            self.held.pop(claimed.claim, None)
+
+    def _held_by_child(self, request: Any) -> Claimed | None:
+        message = MessageRef.parse(request.id)
+        return patiently(lambda: self.cycle.store.claimed(message, self.cycle.worker))
+
+
+def is_step(request: Any) -> bool:
+    """Whether a request carries a step."""
+    return bool(getattr(request, HEADER, None))
+
+
+def patiently(operation: Callable[[], T]) -> T:
+    """Do a store operation, again and again while the store is away: a body that finished must not run twice for it."""
+    for wait in _PATIENCE_S:
+        try:
+            return operation()
+        except StoreUnavailable as error:
+            logger.warning("%s; trying again in %g s", error, wait)
+            time.sleep(wait)
+    return operation()
+
+
+def _outcome(error: BaseException, claimed: Claimed) -> Outcome:
+    match error:
+        case TaskNotFound():
+            return NotFound(error_info(error))
+        case TimeLimitExceeded() | SoftTimeLimitExceeded() | TimeoutError() if claimed.timeout_s is not None:
+            return Raised(error_info(TaskTimedOut(claimed.name, claimed.timeout_s)))
+        case _:
+            return Raised(error_info(error))

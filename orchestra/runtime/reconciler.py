@@ -1,0 +1,183 @@
+"""The reconciler: what every worker does beside its work, so that nothing is forgotten.
+
+It renews the worker's lease, makes due retries messages, reopens what dead workers held, sends again what was lost,
+and ends what runs too long. Ticks of many reconcilers may run at the same time.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from orchestra.engine.recovery import UNHEARD_S, Machine, to_resend, why_dead
+from orchestra.errors import StoreUnavailable
+from orchestra.model.ids import new_id
+from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.machine import started_at, this_machine
+from orchestra.store.contract import Lease
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.1
+INSPECT_S = 1.0
+
+
+class Reconciler:
+    """One worker's reconciler.
+
+    Args:
+        worker: Name of the worker, for people.
+        queues: Returns what it serves; may change.
+        slots: How many bodies it can run at once.
+        lease_s: How long its lease lasts; renewed after 0.3 of that.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        *,
+        worker: str,
+        queues: Callable[[], Sequence[str]],
+        slots: int,
+        lease_s: float,
+        machine: Machine | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
+        self._worker, self._queues, self._slots, self._lease_s = worker, queues, slots, lease_s
+        self._machine = machine or this_machine()
+        self._monotonic = monotonic
+        self.incarnation = adapter.cycle.worker = f"{worker}/{new_id()[-12:]}"
+        self._started_at = adapter.cycle.clock()
+        self._renew_at = self._inspect_at = 0.0
+        self._healthy_since = self._last_tick = self._heard_at = monotonic()
+
+    def heard(self) -> None:
+        """The worker received a message."""
+        self._heard_at = self._monotonic()
+
+    def start(self) -> None:
+        """Take a lease, and reopen at once what workers that are known to be dead had held."""
+        self._renew()
+        self._store.emit("worker.online", self._about(), self._cycle.clock(), worker=self._worker)
+        self.reap()
+
+    def stop(self) -> None:
+        """Give the lease back. What the worker still holds is then reopened by whoever looks next."""
+        if self._store.release_lease(self.incarnation):
+            self._store.emit("worker.offline", self._about(), self._cycle.clock(), worker=self._worker)
+
+    def tick(self) -> float:
+        """Do what is due, and return how many seconds the next tick may wait."""
+        at = self._monotonic()
+        if at - self._last_tick > self._lease_s:
+            self._healthy_since = at  # this process was asleep: it knows nothing of the time between
+        self._last_tick = at
+        for claimed in self._adapter.overdue(at):
+            self._adapter.time_out(claimed)
+        if at >= self._renew_at:
+            self._renew()
+            self._renew_at = at + 0.3 * self._lease_s
+        now = self._cycle.clock()
+        dispatches, next_due = self._store.due(now)
+        self._cycle.send(dispatches)
+        if at >= self._inspect_at:
+            self._inspect_at = at + INSPECT_S
+            self.reap()
+            self._conserve(at)
+        return TICK_S if next_due is None else min(TICK_S, max(0.001, next_due - now))
+
+    def failed(self, error: StoreUnavailable) -> None:
+        """A tick failed: from now on the store has to be seen healthy for a lease time before anybody is called dead."""
+        self._healthy_since = self._monotonic()
+        logger.warning("The reconciler of %s: %s", self._worker, error)
+
+    def reap(self) -> None:
+        """Reopen what dead workers held. Whoever deletes a lease first reports it; the claims are safe to see twice."""
+        now = self._cycle.clock()
+        may_expire = self._monotonic() - self._healthy_since >= self._lease_s
+        for lease in self._store.leases():
+            reason = why_dead(lease, self._machine, now=now, may_expire=may_expire)
+            if reason is not None and lease.incarnation != self.incarnation:
+                if self._store.release_lease(lease.incarnation):
+                    logger.warning("Worker %s is dead: %s", lease.worker, reason)
+                    self._store.emit("worker.offline", {"reason": reason}, now, worker=lease.worker)
+        for claim in self._store.orphans():
+            self._cycle.vanish(claim, "its worker died")
+
+    def resend_all(self) -> None:
+        """Send again whatever is ready, when its messages are known to be gone: an embedded broker starts empty."""
+        if all(lease.incarnation == self.incarnation for lease in self._store.leases()):
+            now = self._cycle.clock()
+            self._cycle.send(self._store.resend(self._queues(), now + 1.0, 10_000, now))
+
+    def _conserve(self, at: float) -> None:
+        """An idle worker that hears nothing while steps are ready concludes that their messages were lost."""
+        if at - self._heard_at < UNHEARD_S:
+            return
+        busy = len(self._store.held(self.incarnation))
+        limit = to_resend(slots=self._slots, busy=busy, heard_ago_s=at - self._heard_at)
+        if limit:
+            now = self._cycle.clock()
+            self._cycle.send(self._store.refill(self._queues(), now))
+            lost = self._store.resend(self._queues(), now - UNHEARD_S, limit, now)
+            if lost:
+                logger.info("%d ready steps were not heard of for %g s and are sent again", len(lost), UNHEARD_S)
+                self._cycle.send(lost)
+
+    def _renew(self) -> None:
+        self._store.renew(
+            Lease(
+                self.incarnation,
+                self._worker,
+                self._machine.host,
+                self._machine.boot_id,
+                os.getpid(),
+                started_at(os.getpid()),
+                self._queues(),
+                self._slots,
+                self._started_at,
+                self._cycle.clock() + self._lease_s,
+            )
+        )
+
+    def _about(self) -> dict[str, object]:
+        return {"queues": list(self._queues()), "slots": self._slots, "pid": os.getpid()}
+
+
+class ReconcilerThread:
+    """Ticks a reconciler until it is stopped."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self.reconciler = reconciler
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="orchestra-reconciler", daemon=True)
+
+    def start(self) -> None:
+        """Start ticking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop ticking and give the lease back; a second time does nothing."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._thread.join(1.0)
+        try:
+            self.reconciler.stop()
+        except StoreUnavailable as error:
+            logger.warning("The lease could not be given back: %s", error)
+
+    def _run(self) -> None:
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            try:
+                wait = self.reconciler.tick()
+            except StoreUnavailable as error:
+                self.reconciler.failed(error)
+                wait = INSPECT_S
+            except Exception:
+                # Whatever it was, a worker without a reconciler would be worse.
+                logger.exception("A tick of the reconciler failed")
+                wait = INSPECT_S

@@ -1,0 +1,179 @@
+"""Registry: from the name that a step's record holds to the object that is called, and back."""
+
+import functools
+import importlib
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from orchestra.engine.plan import Target
+from orchestra.errors import CannotTravel, InvalidOption, TaskNotFound
+from orchestra.model.function import TaskFunction
+
+GENERIC = "orchestra.step"
+"""The Celery task that carries every step that is not a Celery task itself."""
+
+_POLL_S = 0.02
+
+
+class Registry:
+    """What can be called here, by name.
+
+    Args:
+        modules: Top-level packages that may be imported to find a function. A record that could name any import path
+            would let whoever writes the store run anything; functions marked with ``@task`` in modules that are loaded
+            already are found as well.
+        travels: Whether steps run in other processes, so that a function must be found by its name alone.
+        celery_task: Says whether the application has a Celery task of a name.
+    """
+
+    def __init__(
+        self, *, modules: Iterable[str] = (), travels: bool, celery_task: Callable[[str], bool] = lambda _name: False
+    ) -> None:
+        self.travels = travels
+        self.modules = {name.partition(".")[0] for name in modules}
+        self.celery_task = celery_task
+        self.patient_until = 0.0
+        """Until when (monotonic) a name that is not known yet is waited for; for state files opened before the
+        functions that their steps call are defined."""
+        self._known: dict[str, object] = {}
+        self._lock = threading.Lock()
+
+    def bind(self, agent: object) -> Target:
+        """Return how a worker finds what a step calls.
+
+        Raises:
+            CannotTravel: Steps run elsewhere, and the function cannot be found by its name there.
+            InvalidOption: It is nothing that can be called.
+        """
+        if isinstance(agent, str):
+            return self._bind_name(agent)
+        celery_name = celery_task_name(agent)
+        if celery_name is not None:
+            if not self.celery_task(celery_name):
+                raise CannotTravel(celery_name, "it is a task of another Celery application than this orchestrator's")
+            return Target(celery_name, celery_name)
+        if not callable(agent):
+            raise InvalidOption("agent", agent, "something to call")
+        return Target(GENERIC, self._path(agent), _takes_input(agent))
+
+    def resolve(self, path: str) -> Callable[..., Any]:
+        """Return what a path leads to.
+
+        Raises:
+            TaskNotFound: Nothing of that name is known, or may be imported.
+        """
+        while True:
+            found, reason = self._find(path)
+            if found is not None:
+                return cast(Callable[..., Any], found)
+            if time.monotonic() >= self.patient_until:
+                raise TaskNotFound(path, reason)
+            time.sleep(_POLL_S)
+
+    def _bind_name(self, name: str) -> Target:
+        if self.celery_task(name):
+            return Target(name, name)
+        if ":" in name or self.travels:
+            return Target(GENERIC, name)
+        found = [path for path, each in self._known.items() if getattr(each, "name", path) == name]
+        if not found:
+            raise InvalidOption("agent", name, "the name of a Celery task, of a task submitted before, or module:function")
+        return Target(GENERIC, found[0])
+
+    def _path(self, agent: object) -> str:
+        path, problem = _importable(agent)
+        if self.travels:
+            if problem is not None:
+                raise CannotTravel(path, problem)
+            return path
+        with self._lock:
+            return self._register(path, agent)
+
+    def _register(self, path: str, agent: object) -> str:
+        """Keep the object under its path; another object of the same path gets a number of its own.
+
+        The numbers follow the order of first use, so a program that is started again gives the same ones.
+        """
+        candidate, count = path, 1
+        while self._known.setdefault(candidate, agent) is not agent:
+            if _same_task(self._known[candidate], agent):
+                break
+            count += 1
+            candidate = f"{path}@{count}"
+        return candidate
+
+    def _find(self, path: str) -> tuple[object | None, str]:
+        known = self._known.get(path)
+        if known is not None:
+            return known, ""
+        module, _, qualname = path.partition(":")
+        if not qualname or "<" in qualname or "@" in qualname:
+            return None, "no function of that name has been defined here"
+        loaded = sys.modules.get(module)
+        if loaded is None and module.partition(".")[0] in self.modules:
+            try:
+                loaded = importlib.import_module(module)
+            except ImportError as error:
+                return None, f"importing {module!r} failed: {error}"
+        if loaded is None:
+            allowed = ", ".join(sorted(self.modules)) or "none"
+            return None, f"module {module!r} is not among those that may be imported here ({allowed}); see ORCHESTRA_MODULES"
+        try:
+            found: object = functools.reduce(getattr, qualname.split("."), loaded)
+        except AttributeError:
+            return None, f"module {module!r} has no {qualname!r}"
+        trusted = module == "__main__" or module.partition(".")[0] in self.modules
+        if not (trusted or isinstance(found, TaskFunction)):
+            return None, f"{path!r} is no @task, and its module is not among those that may be called here"
+        return (found, "") if callable(found) else (None, f"{path!r} cannot be called")
+
+
+def celery_task_name(agent: object) -> str | None:
+    """Return the name of a Celery task, without importing Celery; None for anything else."""
+    if isinstance(agent, TaskFunction) or not hasattr(agent, "apply_async"):
+        return None
+    name = getattr(agent, "name", None)
+    return name if isinstance(name, str) else None
+
+
+def body_of(agent: object) -> Callable[..., Any]:
+    """Return the function behind a ``@task``, or the callable itself."""
+    return agent.body if isinstance(agent, TaskFunction) else cast(Callable[..., Any], agent)
+
+
+def _same_task(one: object, other: object) -> bool:
+    return body_of(one) is body_of(other)
+
+
+def _importable(agent: object) -> tuple[str, str | None]:
+    """Return ``module:qualname`` of a callable, and why it would not lead back to it elsewhere, if it would not."""
+    function = body_of(agent)
+    named = agent if hasattr(agent, "__qualname__") else type(agent)
+    module = getattr(named, "__module__", None) or "__main__"
+    qualname = getattr(named, "__qualname__", type(agent).__qualname__)
+    path = f"{module}:{qualname}"
+    if qualname == "<lambda>" or qualname.endswith(".<lambda>"):
+        return path, "a lambda has no name to be found by"
+    if "<locals>" in qualname:
+        return path, "it is defined inside a function"
+    if module == "__main__":
+        return path, "it is defined in the program itself (__main__), which workers do not import"
+    try:
+        found: object = functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError):
+        return path, f"{path!r} leads nowhere"
+    if body_of(found) is not function:
+        return path, f"{path!r} leads to something else"
+    return path, None
+
+
+def _takes_input(agent: object) -> bool:
+    try:
+        parameters = inspect.signature(body_of(agent)).parameters
+    except (TypeError, ValueError):
+        return True
+    return bool(parameters)

@@ -1,0 +1,34 @@
+"""Routing: one priority scale, 1 (highest) to 10, and what each broker needs to keep it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+PRIORITY_STEPS = list(range(10))
+"""Redis keeps a list per step, lowest number first; stock Celery has four steps, which would merge priorities."""
+
+VISIBILITY_TIMEOUT_S = 12 * 3600
+"""Redis hands a message out again after this time. Recovery does not wait for it, and a claim refuses the double."""
+
+
+def to_broker(url: str) -> Callable[[int], int]:
+    """Return the translation of a priority into the scale of the broker behind a URL."""
+    return _to_redis if _is_redis(url) else _to_amqp
+
+
+def transport_options(url: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return transport options with what priorities need, unless the user has set it otherwise."""
+    if not _is_redis(url):
+        return dict(own)
+    return {"priority_steps": PRIORITY_STEPS, "visibility_timeout": VISIBILITY_TIMEOUT_S, **own}
+
+
+def _is_redis(url: str) -> bool:
+    return url.startswith(("redis", "sentinel", "valkey"))
+
+
+def _to_redis(priority: int) -> int:
+    return priority - 1
+
+
+def _to_amqp(priority: int) -> int:
+    return 10 - priority

@@ -1,0 +1,170 @@
+"""Steps as Celery tasks: the generic task, and the mixin that makes an adopted one carry steps."""
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NoReturn
+
+from celery import Celery, Task
+from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+
+from orchestra.engine.outcome import Spread
+from orchestra.engine.plan import StepInput
+from orchestra.errors import EndedWithoutOutcome, TaskNotFound
+from orchestra.model.function import StepOptions
+from orchestra.model.graph import current_builder
+from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, is_step
+from orchestra.runtime.backend import StepBackend
+from orchestra.runtime.body import arguments, call, elements, fill, inside
+from orchestra.runtime.publisher import HEADER
+from orchestra.runtime.registry import GENERIC, body_of
+from orchestra.store.contract import Claimed, Refused
+
+
+class StepMixin:
+    """Claims before the body. A message that is no step passes through to the class behind."""
+
+    orchestra: ClassVar[Adapter]
+    request: Any
+
+    def before_start(self, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Claim the step and fill in its arguments, or drop the message: acknowledged, and nothing happens."""
+        if is_step(self.request):
+            answer = self.orchestra.begin(self.request)
+            if isinstance(answer, Refused):
+                raise Ignore(answer.reason)
+            self._take(answer, args, kwargs)
+        super().before_start(task_id, args, kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    def _take(self, claimed: Claimed, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Put the arguments of the step in place of those of the message."""
+        if not claimed.is_map:
+            filled, named = arguments(claimed)
+            args[:] = filled
+            kwargs.update(named)
+
+
+class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass]
+    """Runs every step whose body is no Celery task. Its name in Flower is that of the step."""
+
+    name = GENERIC
+    acks_late = True
+    max_retries = None
+
+    def _take(self, claimed: Claimed, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Arguments go to the function that the step names, not to this task."""
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Call what the step names."""
+        claimed: Claimed | None = getattr(self.request, CLAIM, None)
+        if claimed is None:
+            return self._run_on_stock_celery(args, kwargs)
+        if claimed.is_map:
+            return Spread(elements(claimed))
+        function = body_of(self.orchestra.registry.resolve(claimed.target))
+        filled, named = arguments(claimed)
+        with inside(claimed):
+            return _with_outcome(claimed, lambda: call(function, filled, named, claimed.timeout_s))
+
+    def _run_on_stock_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run a signature of ``orch.compile``: it says itself what to call, and Celery gives the results before it."""
+        if HEADER not in kwargs:
+            raise TaskNotFound(self.name, "the message names no step; submit steps through an Orchestrator")
+        what = kwargs[HEADER]
+        names = {int(n): name for n, name in what["before"].items()}
+        results = list(args[0]) if len(names) > 1 else list(args[:1])
+        given = StepInput.from_json(what["input"])
+        filled, named = fill(given, dict(zip(sorted(names), results, strict=True)), names)
+        return call(body_of(self.orchestra.registry.resolve(what["target"])), filled, named, None)
+
+
+class AdoptedMixin(StepMixin):
+    """Put before the class of a task of the user's application."""
+
+    run: Any
+    max_retries: int | None
+    default_retry_delay: float
+    app: Any
+    name: str
+    _own_call: ClassVar[bool]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        builder = current_builder()
+        if builder is not None:
+            return builder.call(self.name, self, args, kwargs, StepOptions())
+        claimed: Claimed | None = getattr(self.request, CLAIM, None)
+        if claimed is None:
+            return super().__call__(*args, **kwargs)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+        if claimed.is_map:
+            return Spread(elements(claimed))
+        # Celery's own __call__ would push another request, and hide the one that the body may ask for.
+        body = super().__call__ if self._own_call else self.run  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+        with inside(claimed):
+            return _with_outcome(claimed, lambda: body(*args, **kwargs))  # pyright: ignore[reportUnknownLambdaType]
+
+    def map(self, items: object, *extra: Any, max_parallel: int | None = None, **kwargs: Any) -> Any:
+        """Inside ``@workflow``: one step per element. Elsewhere Celery's own ``map``."""
+        builder = current_builder()
+        if builder is None:
+            return super().map(items, *extra, **kwargs)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+        return builder.call(self.name, self, list(extra), kwargs, StepOptions(), (items, max_parallel))
+
+    def retry(
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: BaseException | None = None,
+        throw: bool = True,
+        eta: datetime | None = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Retry:
+        """Be tried again: the store keeps the time, no ETA message is sent. Same limits as Celery's ``retry``."""
+        request = self.request
+        if getattr(request, CLAIM, None) is None:
+            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+        limit = self.max_retries if max_retries is None else max_retries
+        if limit is not None and request.retries >= limit:
+            self._out_of_retries(exc, limit)
+        delay = self.default_retry_delay if countdown is None else countdown
+        if eta is not None:
+            delay = max(0.0, eta.timestamp() - time.time())
+        setattr(request, RETRY_AFTER, float(delay))
+        asked = Retry(exc=exc, when=eta or delay)
+        if throw:
+            raise asked
+        return asked
+
+    def _out_of_retries(self, exc: BaseException | None, limit: int) -> NoReturn:
+        if exc is not None:
+            raise exc
+        raise MaxRetriesExceededError(f"can't retry {self.name}: it was retried {limit} times")
+
+
+def _with_outcome(claimed: Claimed, body: Any) -> Any:
+    try:
+        return body()
+    except (Ignore, Reject) as error:
+        raise EndedWithoutOutcome(claimed.name, repr(error)) from error
+
+
+def add_generic_task(app: Celery, adapter: Adapter) -> None:
+    """Register the generic task with an application."""
+    kind = type("GenericStep", (GenericStep,), {"orchestra": adapter})
+    task = app.register_task(kind())
+    task.backend = StepBackend(adapter, app)
+
+
+def adopt(task: Any, app: Celery, adapter: Adapter) -> None:
+    """Make a task of the user's carry steps; what it does without them stays as it was. A second time does nothing."""
+    if isinstance(task, StepMixin) or task.name.startswith("celery."):
+        return
+    stock = type(task)
+    own_call = any("__call__" in vars(each) for each in stock.__mro__ if each.__module__ != Task.__module__ and each is not object)
+    own_backend = task.__dict__.get("_backend")
+    task.__class__ = type(
+        stock.__name__, (AdoptedMixin, stock), {"orchestra": adapter, "_own_call": own_call, "__module__": stock.__module__}
+    )
+    task.backend = StepBackend(adapter, app, own_backend)
+    task.__trace__ = None

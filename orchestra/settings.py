@@ -1,0 +1,81 @@
+"""Settings: from arguments, then ``ORCHESTRA_*`` variables, then ``orchestra.toml``, then the embedded default."""
+
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from orchestra.errors import SettingsError
+
+MEMORY = "memory://"
+"""The broker of an embedded orchestrator: inside this process."""
+IN_MEMORY_STORE = "sqlite://"
+
+
+class Settings(BaseSettings):
+    """How an orchestrator is built. Every field may be given as ``ORCHESTRA_NAME`` or in ``orchestra.toml``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ORCHESTRA_", toml_file="orchestra.toml", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    broker: str = MEMORY
+    """URL of the broker: redis:// or amqp://; default memory:// (embedded)."""
+    store: str | None = None
+    """URL of the store: sqlite:///path; default in memory, for an embedded orchestrator only."""
+    queue: str = Field("orchestra", min_length=1)
+    """Queue of tasks that name none."""
+    concurrency: int = Field(8, ge=1, le=10_000)
+    """Threads of the embedded worker."""
+    modules: Annotated[tuple[str, ...], NoDecode] = ()
+    """Packages that workers may import to find functions, beside the application's own; comma-separated."""
+    lease_s: float = Field(5.0, ge=1.0, le=3600.0)
+    """Seconds after which a worker that does not renew its lease counts as dead; renewed three times in it."""
+    window: int = Field(64, ge=1, le=100_000)
+    """Ready steps of one queue and priority that are with the broker at a time."""
+
+    @field_validator("modules", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
+
+    @property
+    def embedded(self) -> bool:
+        """Whether worker, broker and store are inside this process."""
+        return self.broker == MEMORY
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(**given: object) -> Settings:
+    """Return the settings; what is given here, other than None, comes before every other source.
+
+    Raises:
+        SettingsError: A value is not possible; it says which one and where it came from.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore[reportArgumentType]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"{name}={first['input']!r} is not possible: {first['msg']}"
+            f" (given as {name}=…, ORCHESTRA_{name.upper()} or in orchestra.toml)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"orchestra.toml cannot be read: {error}") from error

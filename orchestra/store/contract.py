@@ -1,0 +1,329 @@
+"""The store contract. Normative: an implementer needs no other page, and ``orchestra.testing`` ships the suite.
+
+Every method is atomic: it happens as a whole or not at all, also when the process dies in the middle. A method that
+changes the status of something writes the events of that change in the same transaction. Methods may be called from
+any thread and process at the same time. A store that loses its connection retries inside, with back-off, and raises
+``StoreUnavailable`` only when it gave up; an operation that was retried is not done twice.
+
+*Dispatch.* A method that makes steps ready returns what is to be published now, and has marked it as being with the
+broker. The caller publishes after the method has returned, and only then. It may die before it does: ``resend`` is
+for that. How many steps of a queue are with the broker is bounded by its *window*; those beyond wait in the store and
+come one for one, best first: priority, then the longest remaining path, then age. A step of higher priority than all
+that are with the broker is let through although the window is full, so that a backlog never delays it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from orchestra.engine.outcome import Change
+from orchestra.engine.plan import Plan
+from orchestra.model.event import Event
+from orchestra.model.ids import MessageRef, StepRef
+from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.status import TaskStatus, WorkflowStatus
+
+WINDOW = 64
+"""Default number of ready steps of one queue and priority that are with the broker at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be created."""
+
+    id: str
+    name: str
+    workflow_id: str
+    plan: Plan
+    single: bool = False
+    priority: int = 5
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    key: str | None = None
+    fingerprint: str | None = None
+    """Digest of what runs with which input: the same key with another fingerprint is a conflict."""
+    job_id: str | None = None
+    scheduled_for: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One message to be published: everything that it says."""
+
+    ref: MessageRef
+    task: str
+    name: str
+    queue: str
+    priority: int
+    timeout_s: float | None = None
+    chain: Sequence[Sequence[object]] = ()
+    """The links that follow in the same segment: ``[n, task, name, queue, priority]`` each."""
+    parent: str | None = None
+    """Celery id of the step whose record released this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A run was created, or an earlier one with the same key was found (then there is nothing to dispatch)."""
+
+    run_id: str
+    dispatches: Sequence[Dispatch]
+    existing: bool = False
+
+
+class ClaimRef(NamedTuple):
+    """One claim of one step: only the newest claim of a step records."""
+
+    ref: MessageRef
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a worker needs to run a step."""
+
+    claim: ClaimRef
+    name: str
+    task: str
+    target: str
+    is_map: bool
+    input: Mapping[str, object]
+    """Templates, as ``StepInput.to_json`` wrote them."""
+    outputs: Mapping[int, str]
+    """JSON texts of the outputs that the templates name, and of all predecessors where these are the input."""
+    predecessors: Mapping[int, str]
+    """Names of the predecessors by number, where their outputs are the input."""
+    metadata: Mapping[str, object]
+    retry: Mapping[str, object] | None
+    timeout_s: float | None
+    attempts: int
+    crashes: int
+    run_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The step is not to be run by this message. ``status`` is None when the store does not know the step."""
+
+    status: TaskStatus | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The change was recorded. ``ended_run`` is set when it ended the run."""
+
+    dispatches: Sequence[Dispatch] = ()
+    ended_run: WorkflowStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One start of one worker process tree. A worker that stops renewing it is dead when ``expires_at`` has passed.
+
+    ``host``, ``boot_id``, ``pid`` and ``pid_started`` let others on the same machine see at once that it is gone.
+    """
+
+    incarnation: str
+    worker: str
+    """Name for people: the Celery node name."""
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: float
+    queues: Sequence[str]
+    slots: int
+    started_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list. All given conditions must hold."""
+
+    status: WorkflowStatus | None = None
+    name: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    since: float | None = None
+    limit: int = 100
+
+
+class Store(Protocol):
+    """Where runs, steps, results, joins and events are kept."""
+
+    url: str
+    """How it was opened, without its password."""
+
+    # --- writing -----------------------------------------------------------------------------------------------
+
+    def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
+        """Create runs with all their steps and joins, and fill the windows of their queues.
+
+        A run whose ``key`` exists is not created: with the same fingerprint the earlier run is returned.
+        Events: workflow.started (not for single tasks), task.submitted, task.queued.
+
+        Raises:
+            KeyConflict: A key belongs to a run with another fingerprint, or a run of that id exists. No run of the
+                call is created.
+        """
+        ...
+
+    def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
+        """Give a QUEUED step to a worker (an incarnation), or say why not. Event: task.started.
+
+        A step that is not QUEUED, or a message of an older generation, is refused and nothing changes: doubles of a
+        message cost a read.
+        """
+        ...
+
+    def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
+        """Return the claim that an incarnation holds on a step, without its inputs; None when it holds none.
+
+        For a parent process that has to say how the claim of its child ended.
+        """
+        ...
+
+    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+        """Record what a claim came to: outcome, joins, releases, run end and events; None when superseded.
+
+        Superseded means that the step is no longer RUNNING under this claim. Nothing changes then.
+        A failure ends the run: what has not started is SKIPPED with the reason, running steps go on to their end,
+        then the run is FAILED. Every record also refills the windows that it made room in.
+        """
+        ...
+
+    def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
+        """Record that a claim ended without an outcome: ``decide(Vanished(reason))`` for its step."""
+        ...
+
+    def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
+        """Cancel a run, or one of its steps (which ends the run as CANCELLED once what is running has ended).
+
+        Every open step of a cancelled run is CANCELLED at once, running ones included: their late records are
+        superseded. None when it had ended before.
+        """
+        ...
+
+    def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
+        """Make RETRYING steps whose time has come QUEUED. Return what to publish and when the next one is due."""
+        ...
+
+    def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
+        """Fill the windows of these queues; for callers that find a window unexpectedly empty."""
+        ...
+
+    def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
+        """Take the oldest steps that were sent before ``unheard_since`` and never claimed, to be sent again.
+
+        A step that was sent again k times waits 2^k times as long, so that nothing is flooded.
+        """
+        ...
+
+    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
+        """Append an event that belongs to no run: custom ones, worker.online, worker.offline."""
+        ...
+
+    # --- workers -----------------------------------------------------------------------------------------------
+
+    def renew(self, lease: Lease) -> None:
+        """Insert or renew a lease."""
+        ...
+
+    def leases(self) -> list[Lease]:
+        """Return all leases, expired ones included."""
+        ...
+
+    def release_lease(self, incarnation: str) -> bool:
+        """Delete a lease; False when it was gone. What the worker holds is not touched: see ``held``."""
+        ...
+
+    def held(self, incarnation: str) -> list[ClaimRef]:
+        """Return the claims that are RUNNING under an incarnation."""
+        ...
+
+    def orphans(self) -> list[ClaimRef]:
+        """Return the claims that are RUNNING under an incarnation that has no lease."""
+        ...
+
+    # --- reading -----------------------------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> RunRecord | None:
+        """Return a run."""
+        ...
+
+    def runs(self, where: RunFilter) -> list[RunRecord]:
+        """Return runs, newest first."""
+        ...
+
+    def step(self, ref: StepRef) -> StepRecord | None:
+        """Return a step with its output."""
+        ...
+
+    def find_step(self, key: str) -> StepRecord | None:
+        """Return the step with this key in the newest run that has one."""
+        ...
+
+    def steps(self, run_id: str, status: TaskStatus | None = None) -> list[StepRecord]:
+        """Return the steps of a run by number, without their outputs."""
+        ...
+
+    def counts(self, run_id: str) -> dict[TaskStatus, int]:
+        """Return how many steps of a run have each status."""
+        ...
+
+    def outputs(self, run_id: str, numbers: Sequence[int]) -> dict[int, str]:
+        """Return JSON texts of outputs; steps without one are left out."""
+        ...
+
+    def result_template(self, run_id: str) -> object:
+        """Return the template of a run's output."""
+        ...
+
+    def depth(self) -> dict[str, int]:
+        """Return the number of QUEUED steps of each queue."""
+        ...
+
+    def open_queues(self) -> list[str]:
+        """Return the queues of all open steps; empty when there is no work. Looks at every open step."""
+        ...
+
+    def last_event(self) -> int:
+        """Return the cursor behind the newest event."""
+        ...
+
+    def events(
+        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+    ) -> tuple[list[Event], int]:
+        """Return events after a cursor in the order of their commits, and the cursor to go on from.
+
+        One transaction appends all its events or none. ``newest`` returns the last ones instead of the first.
+        """
+        ...
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` after each commit made through this object that wrote events. Returns how to stop that.
+
+        Listeners must be quick. Commits of other processes are not heard: readers poll for those.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close; a second time does nothing."""
+        ...
+
+
+__all__ = [
+    "WINDOW",
+    "ClaimRef",
+    "Claimed",
+    "Created",
+    "Dispatch",
+    "Event",
+    "Lease",
+    "NewRun",
+    "Recorded",
+    "Refused",
+    "RunFilter",
+    "Store",
+]

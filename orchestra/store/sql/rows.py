@@ -1,0 +1,104 @@
+"""Rows: between what the tables hold and the values of the contract."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestra.model.event import Event
+from orchestra.model.ids import MessageRef, StepRef
+from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
+from orchestra.model.status import TaskStatus, WorkflowStatus
+from orchestra.store.contract import ClaimRef, Claimed, Dispatch, Lease
+from orchestra.store.transitions import Hot
+
+Row = tuple[Any, ...]
+
+
+def loads(text: str | None) -> Any:
+    """Return what JSON text holds; None stays None."""
+    return None if text is None else json.loads(text)
+
+
+def error_text(error: ErrorInfo | None) -> str | None:
+    """Return the JSON text of an error."""
+    if error is None:
+        return None
+    return json.dumps([error.type, error.message, error.traceback, list(error.names)])
+
+
+def error_of(text: str | None) -> ErrorInfo | None:
+    """Return the error that ``error_text`` wrote."""
+    if text is None:
+        return None
+    kind, message, traceback, names = json.loads(text)
+    return ErrorInfo(kind, message, traceback, tuple(names))
+
+
+def dispatch_of(row: Row) -> Dispatch:
+    """Return a Dispatch from the columns DISPATCH."""
+    run_id, n, generation, task, name, queue, priority, timeout_s, chain, _key = row
+    ref = MessageRef(StepRef(run_id, n), generation)
+    return Dispatch(ref, task, name, queue, priority, timeout_s, loads(chain) or ())
+
+
+def hot_of(row: Row) -> Hot:
+    """Return a Hot from the columns HOT."""
+    n, key, name, queue, feeds, parent, attempts, crashes, retry, generation, started_at = row
+    return Hot(
+        n, key, name, queue, loads(feeds) or (), parent, attempts, crashes, loads(retry), generation, started_at
+    )
+
+
+def claimed_of(message: MessageRef, row: Row) -> tuple[Claimed, int | None, str]:
+    """Return what CLAIM gives: the claim without its inputs, the join that released it, its key."""
+    claim, name, task, target, is_map, given, data, retry, timeout_s, attempts, crashes, waits_for, key = row
+    claimed = Claimed(
+        ClaimRef(message, claim), name, task, target, bool(is_map), json.loads(given), {}, {}, loads(data) or {},
+        loads(retry), timeout_s, attempts, crashes,
+    )  # fmt: skip
+    return claimed, waits_for, key
+
+
+def step_of(row: Row) -> StepRecord:
+    """Return a StepRecord from the columns RECORD."""
+    (run_id, n, key, name, target, status, priority, queue, data, claims, attempts, crashes, generation, output, error,
+     worker, created_at, due_at, started_at, completed_at, parent) = row  # fmt: skip
+    return StepRecord(
+        StepRef(run_id, n), key, name, target, TaskStatus(status), priority, queue, loads(data) or {}, claims, attempts,
+        crashes, generation, output, error_of(error), worker, created_at, due_at, started_at, completed_at, parent,
+    )  # fmt: skip
+
+
+def run_of(row: Row) -> RunRecord:
+    """Return a RunRecord from the columns RUN."""
+    (run_id, name, workflow_id, status, single, priority, data, key, error, job_id, scheduled_for, created_at,
+     started_at, completed_at) = row  # fmt: skip
+    return RunRecord(
+        run_id, name, workflow_id, WorkflowStatus(status), bool(single), priority, loads(data) or {}, key, None, None,
+        error_of(error), job_id, scheduled_for, created_at, started_at, completed_at,
+    )  # fmt: skip
+
+
+def lease_of(row: Row) -> Lease:
+    """Return a Lease from the columns LEASE."""
+    incarnation, worker, host, boot_id, pid, pid_started, queues, *rest = row
+    return Lease(incarnation, worker, host, boot_id, pid, pid_started, loads(queues), *rest)
+
+
+def events_of(row: Row) -> list[Event]:
+    """Return the events of one transaction, from the columns EVENT."""
+    seq, time, run_id, single, worker, entries = row
+    at = datetime.fromtimestamp(time, UTC)
+    found: list[Event] = []
+    for kind, numbers, data in json.loads(entries):
+        for n in numbers or [None]:
+            task_id = None if n is None else run_id if single else f"{run_id}.{n}"
+            found.append(Event(f"{seq}-{len(found)}", kind, at, run_id, task_id, None, worker, data))
+    return found
+
+
+def lease_row(lease: Lease) -> Mapping[str, object]:
+    """Return the columns of a lease."""
+    fields = {name: getattr(lease, name) for name in Lease.__slots__}
+    return {**fields, "queues": json.dumps(list(lease.queues))}

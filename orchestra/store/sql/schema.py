@@ -1,0 +1,137 @@
+"""The tables. Times are seconds since the epoch; JSON is text, since the store never looks inside it."""
+
+from sqlalchemy import Column, Float, Index, Integer, MetaData, Table, Text, text
+
+VERSION = 1
+"""Rises with every change of the tables."""
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("workflow_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("single", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("metadata", Text),
+    Column("key", Text, unique=True),
+    Column("fingerprint", Text),
+    Column("job_id", Text),
+    Column("scheduled_for", Float),
+    Column("result", Text, comment="template of the output"),
+    Column("remaining", Integer, nullable=False, comment="last steps that have not ended; all running ones once ending"),
+    Column("ending", Text, comment="the status that the run will have when what is running has ended"),
+    Column("error", Text),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("completed_at", Float),
+    Index("runs_by_age", "created_at"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("task", Text, nullable=False, comment="the Celery task that the message names"),
+    Column("target", Text, nullable=False, comment="what the worker calls"),
+    Column("status", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("rank", Integer, nullable=False, comment="steps on the longest path from here to an end"),
+    Column("input", Text, nullable=False),
+    Column("retry", Text),
+    Column("timeout_s", Float),
+    Column("metadata", Text),
+    Column("is_map", Integer, nullable=False),
+    Column("max_parallel", Integer),
+    Column("waits_for", Integer, comment="the join that releases it"),
+    Column("feeds", Text, comment="joins that it is a part of: [number, parts, bodies] each"),
+    Column("chain", Text, comment="links that follow in its segment: [n, task, name, queue, priority] each"),
+    Column("parent", Integer, comment="the map that it is a part of"),
+    Column("parts_left", Integer, comment="of a map: parts that have not ended"),
+    Column("generation", Integer, nullable=False),
+    Column("claims", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("worker", Text, comment="the incarnation that claimed it last"),
+    Column("sent_at", Float, comment="when its message was published; null while it waits in the store"),
+    Column("resends", Integer, nullable=False),
+    Column("due_at", Float),
+    Column("output", Text),
+    Column("error", Text),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("completed_at", Float),
+)
+
+# Partial indexes hold only what is on its way, so that finished steps cost the hot queries nothing.
+_WAITING = text("status = 'QUEUED' AND sent_at IS NULL")
+_SENT = text("status = 'QUEUED' AND sent_at IS NOT NULL")
+Index(
+    "steps_waiting",
+    steps.c.queue,
+    steps.c.priority,
+    steps.c.rank.desc(),
+    steps.c.created_at,
+    steps.c.run_id,
+    steps.c.n,
+    sqlite_where=_WAITING,
+    postgresql_where=_WAITING,
+)
+Index("steps_sent", steps.c.queue, steps.c.priority, steps.c.sent_at, sqlite_where=_SENT, postgresql_where=_SENT)
+_RUNNING = text("status = 'RUNNING'")
+Index("steps_running", steps.c.worker, sqlite_where=_RUNNING, postgresql_where=_RUNNING)
+_RETRYING = text("status = 'RETRYING'")
+Index("steps_due", steps.c.due_at, sqlite_where=_RETRYING, postgresql_where=_RETRYING)
+_PENDING = text("status = 'PENDING'")
+Index(
+    "steps_pending", steps.c.run_id, steps.c.waits_for, steps.c.parent, sqlite_where=_PENDING, postgresql_where=_PENDING
+)
+_PART = text("parent IS NOT NULL")
+Index("steps_parts", steps.c.run_id, steps.c.parent, steps.c.n, sqlite_where=_PART, postgresql_where=_PART)
+Index("steps_by_key", steps.c.key, steps.c.created_at)
+
+joins = Table(
+    "joins",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("remaining", Integer, nullable=False),
+    Column("parts", Text, nullable=False, comment="numbers of the predecessors"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("time", Float, nullable=False),
+    Column("run_id", Text),
+    Column("single", Integer, nullable=False),
+    Column("worker", Text),
+    Column("entries", Text, nullable=False, comment="what one transaction did: [type, numbers of steps, data] each"),
+    Index("events_of_run", "run_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("incarnation", Text, primary_key=True),
+    Column("worker", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("pid_started", Float, nullable=False),
+    Column("queues", Text, nullable=False),
+    Column("slots", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))

@@ -1,0 +1,451 @@
+"""The statements: each has a name and a sentence. SQLAlchemy builds them; each is compiled once per dialect.
+
+They are executed on the driver's own cursor: what Core adds per execution would cost more than SQLite does.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Dialect,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal_column,
+    null,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+
+from orchestra.model.status import IDLE, OPEN, TaskStatus
+from orchestra.store.sql.schema import events, joins, leases, meta, runs, steps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statement:
+    """One named statement. Results come as tuples in the order of ``columns``."""
+
+    name: str
+    why: str
+    clause: Any
+    columns: tuple[str, ...] = ()
+
+    def compile(self, dialect: Dialect) -> tuple[str, dict[str, object]]:
+        """Return its text in a dialect, and the values that SQLAlchemy itself put in (such as OFFSET 0).
+
+        All other parameters are named and have to be given.
+        """
+        compiled = self.clause.compile(dialect=dialect)
+        own = {name: bind.value for name, bind in compiled.binds.items() if not bind.required and bind.value is not None}
+        return str(compiled), own
+
+
+def _text(value: str) -> Any:
+    return literal_column(f"'{value}'")
+
+
+def _status(*statuses: TaskStatus) -> Any:
+    if len(statuses) == 1:
+        # Written as the partial indexes write it, or the planner does not see that they apply.
+        return steps.c.status == _text(statuses[0])
+    return steps.c.status.in_([_text(each) for each in sorted(statuses)])
+
+
+def _named(table: Any) -> dict[Any, Any]:
+    return {column: bindparam(column.name) for column in table.columns}
+
+
+def _of(*names: str) -> list[Any]:
+    return [steps.c[name] for name in names]
+
+
+S = TaskStatus
+_p = bindparam
+_STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
+_CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
+_RUN = runs.c.id == _p("run_id")
+
+DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain", "key")
+HOT = ("n", "key", "name", "queue", "feeds", "parent", "attempts", "crashes", "retry", "generation", "started_at")
+CLAIMED = (
+    "claims", "name", "task", "target", "is_map", "input", "metadata", "retry", "timeout_s", "attempts", "crashes",
+    "waits_for", "key",
+)  # fmt: skip
+RECORD = (
+    "run_id", "n", "key", "name", "target", "status", "priority", "queue", "metadata", "claims", "attempts", "crashes",
+    "generation", "output", "error", "worker", "created_at", "due_at", "started_at", "completed_at", "parent",
+)  # fmt: skip
+RUN = (
+    "id", "name", "workflow_id", "status", "single", "priority", "metadata", "key", "error", "job_id", "scheduled_for",
+    "created_at", "started_at", "completed_at",
+)  # fmt: skip
+
+# --- creating -------------------------------------------------------------------------------------------------------
+_NEW_STEP = (
+    "run_id", "n", "key", "name", "task", "target", "status", "priority", "queue", "rank", "input", "retry",
+    "timeout_s", "metadata", "is_map", "max_parallel", "waits_for", "feeds", "chain", "parent", "sent_at", "created_at",
+)  # fmt: skip
+ADD_RUN = Statement(
+    "add run",
+    "A run as it begins.",
+    insert(runs).values({c: _p(c.name) for c in runs.columns if c.name not in ("ending", "error", "completed_at")}),
+)
+ADD_STEP = Statement(
+    "add step",
+    "A step as it begins; also the parts of a map.",
+    insert(steps).values(
+        {
+            **{steps.c[name]: _p(name) for name in _NEW_STEP},
+            **{steps.c[name]: literal_column("0") for name in ("generation", "claims", "attempts", "crashes", "resends")},
+        }
+    ),
+)
+ADD_JOIN = Statement("add join", "A set of predecessors, none of them done.", insert(joins).values(_named(joins)))
+RUN_OF_KEY = Statement(
+    "run of key",
+    "Whether an idempotency key or an id is taken.",
+    select(runs.c.id, runs.c.fingerprint, runs.c.key).where(or_(runs.c.key == _p("key"), runs.c.id == _p("run_id"))),
+    ("id", "fingerprint", "key"),
+)
+LAST_NUMBER = Statement(
+    "last number", "Where the numbers of a map's parts go on.", select(func.max(steps.c.n)).where(steps.c.run_id == _p("run_id"))
+)
+
+# --- claiming and ending --------------------------------------------------------------------------------------------
+CLAIM = Statement(
+    "claim",
+    "Take a step that is ready; the new claim number fences every earlier one.",
+    update(steps)
+    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED))
+    .values(
+        status=_text(S.RUNNING),
+        claims=steps.c.claims + literal_column("1"),
+        worker=_p("worker"),
+        started_at=_p("now"),
+        sent_at=null(),
+    )
+    .returning(*_of(*CLAIMED)),
+    CLAIMED,
+)
+HELD_CLAIM = Statement(
+    "held claim",
+    "What a worker's parent process has to know of what its child was doing.",
+    select(*_of(*CLAIMED)).where(
+        _STEP, steps.c.generation == _p("generation"), steps.c.worker == _p("worker"), _status(S.RUNNING)
+    ),
+    CLAIMED,
+)
+STATUS = Statement("status", "Why a claim was refused.", select(steps.c.status).where(_STEP), ("status",))
+END = Statement(
+    "end",
+    "A claim came to its end, if it is still the newest.",
+    update(steps)
+    .where(_CLAIM)
+    .values(
+        status=_p("status"),
+        output=_p("output"),
+        error=_p("error"),
+        attempts=steps.c.attempts + _p("attempted"),
+        crashes=steps.c.crashes + _p("crashed"),
+        due_at=_p("due_at"),
+        parts_left=_p("parts_left"),
+        completed_at=_p("completed_at"),
+    )
+    .returning(*_of(*HOT)),
+    HOT,
+)
+HELD_STEP = Statement("held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(_CLAIM), HOT)
+EXPANSION = Statement(
+    "expansion",
+    "What a map hands to its parts.",
+    select(*_of("key", "name", "task", "target", "priority", "queue", "rank", "retry", "timeout_s", "metadata", "max_parallel")).where(_STEP),
+    ("key", "name", "task", "target", "priority", "queue", "rank", "retry", "timeout_s", "metadata", "max_parallel"),
+)
+
+# --- joins and releases ---------------------------------------------------------------------------------------------
+COUNT_JOIN = Statement(
+    "count join",
+    "One part of a join is done.",
+    update(joins)
+    .where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number"))
+    .values(remaining=joins.c.remaining - literal_column("1"))
+    .returning(joins.c.remaining),
+    ("remaining",),
+)
+JOIN_PARTS = Statement(
+    "join parts",
+    "The predecessors behind a join.",
+    select(joins.c.parts).where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number")),
+    ("parts",),
+)
+RELEASED = ("n", "queue")
+RELEASE = Statement(
+    "release",
+    "A join is complete: its bodies are ready.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), steps.c.waits_for == _p("number"), _status(S.PENDING))
+    .values(status=_text(S.QUEUED))
+    .returning(*_of(*RELEASED)),
+    RELEASED,
+)
+_PARTS = and_(steps.c.run_id == _p("run_id"), steps.c.parent == _p("parent"))
+_next_part = select(func.min(steps.c.n)).where(_PARTS, _status(S.PENDING)).scalar_subquery()
+RELEASE_PART = Statement(
+    "release part",
+    "A map with max_parallel has a place free for its next part.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), steps.c.n == _next_part, _status(S.PENDING))
+    .values(status=_text(S.QUEUED))
+    .returning(*_of(*RELEASED)),
+    RELEASED,
+)
+COUNT_PART = Statement(
+    "count part",
+    "One part of a map is done.",
+    update(steps)
+    .where(_STEP, _status(S.WAITING))
+    .values(parts_left=steps.c.parts_left - literal_column("1"))
+    .returning(steps.c.parts_left, steps.c.max_parallel),
+    ("parts_left", "max_parallel"),
+)
+PART_OUTPUTS = Statement(
+    "part outputs", "The outputs of a map's parts, in order.", select(steps.c.output).where(_PARTS).order_by(steps.c.n), ("output",)
+)
+END_MAP = Statement(
+    "end map",
+    "All parts of a map are done.",
+    update(steps)
+    .where(_STEP, _status(S.WAITING))
+    .values(status=_text(S.COMPLETED), output=_p("output"), completed_at=_p("now"))
+    .returning(*_of(*HOT)),
+    HOT,
+)
+
+# --- the end of a run -----------------------------------------------------------------------------------------------
+COUNT_RUN = Statement(
+    "count run",
+    "One of the steps that the run waits for has ended.",
+    update(runs)
+    .where(_RUN)
+    .values(remaining=runs.c.remaining - literal_column("1"))
+    .returning(runs.c.remaining, runs.c.ending),
+    ("remaining", "ending"),
+)
+RUN_STATE = Statement(
+    "run state",
+    "Whether a run has ended, or is on its way to an early end.",
+    select(runs.c.completed_at, runs.c.ending, runs.c.single).where(_RUN),
+    ("completed_at", "ending", "single"),
+)
+BEGIN_ENDING = Statement(
+    "begin ending",
+    "The first failure decides how the run will end.",
+    update(runs)
+    .where(_RUN, runs.c.ending.is_(None), runs.c.completed_at.is_(None))
+    .values(ending=_p("ending"), error=_p("error"))
+    .returning(runs.c.id, runs.c.single),
+    ("id", "single"),
+)
+WAIT_FOR = Statement("wait for", "An ending run waits for what is still running.", update(runs).where(_RUN).values(remaining=_p("remaining")))
+END_RUN = Statement(
+    "end run",
+    "Everything that the run waited for has ended.",
+    update(runs).where(_RUN).values(status=_p("status"), completed_at=_p("now")),
+)
+STOP_IDLE = Statement(
+    "stop idle",
+    "What has not started will not.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), _status(*IDLE))
+    .values(status=_p("status"), error=_p("error"), completed_at=_p("now"), sent_at=null())
+    .returning(*_of(*RELEASED)),
+    RELEASED,
+)
+STOP_OPEN = Statement(
+    "stop open",
+    "Cancel ends also what is running: late records are superseded.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), _status(*OPEN))
+    .values(status=_p("status"), error=_p("error"), completed_at=_p("now"), sent_at=null())
+    .returning(*_of(*RELEASED)),
+    RELEASED,
+)
+STOP_ONE = Statement(
+    "stop one",
+    "Cancel of one step.",
+    update(steps)
+    .where(_STEP, _status(*OPEN))
+    .values(status=_p("status"), error=_p("error"), completed_at=_p("now"), sent_at=null())
+    .returning(*_of("name", "queue")),
+    ("name", "queue"),
+)
+COUNT_RUNNING = Statement(
+    "count running",
+    "How many bodies an ending run waits for.",
+    select(func.count()).select_from(steps).where(steps.c.run_id == _p("run_id"), _status(S.RUNNING)),
+    ("count",),
+)
+
+# --- the window -----------------------------------------------------------------------------------------------------
+_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None))
+_SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_not(None))
+BEST_WAITING = Statement(
+    "best waiting",
+    "The priority of the best step that waits in the store.",
+    select(func.min(steps.c.priority)).where(_WAITING),
+    ("priority",),
+)
+_sent = select(literal_column("1")).select_from(steps).where(_SENT, steps.c.priority <= _p("priority")).limit(_p("window"))
+COUNT_SENT = Statement(
+    "count sent",
+    "How full the window is with steps of this priority or better; never counts further than the window.",
+    select(func.count()).select_from(_sent.subquery()),
+    ("count",),
+)
+_best = (
+    select(steps.c.run_id, steps.c.n)
+    .where(_WAITING, steps.c.priority == _p("priority"))
+    .order_by(steps.c.rank.desc(), steps.c.created_at, steps.c.run_id, steps.c.n)
+    .limit(_p("room"))
+)
+PICK = Statement(
+    "pick",
+    "The best waiting steps of one priority go to the broker.",
+    update(steps)
+    .where(tuple_(steps.c.run_id, steps.c.n).in_(_best))
+    .values(sent_at=_p("now"))
+    .returning(*_of(*DISPATCH)),
+    DISPATCH,
+)
+_unheard = (
+    select(steps.c.run_id, steps.c.n)
+    .where(_SENT, steps.c.sent_at < _p("before"))
+    .order_by(steps.c.priority, steps.c.sent_at)
+    .limit(_p("room"))
+)
+RESEND = Statement(
+    "resend",
+    "The oldest steps that were sent and that nobody claimed, each waiting longer than the time before.",
+    update(steps)
+    .where(tuple_(steps.c.run_id, steps.c.n).in_(_unheard))
+    .values(
+        # Dated ahead, so that it counts as unheard later each time: after 1, 2, 4, … seconds.
+        sent_at=_p("now") + literal_column("1").op("<<")(steps.c.resends),
+        resends=case((steps.c.resends < literal_column("12"), steps.c.resends + literal_column("1")), else_=steps.c.resends),
+    )
+    .returning(*_of(*DISPATCH)),
+    DISPATCH,
+)
+DUE = Statement(
+    "due",
+    "Retries whose time has come.",
+    update(steps)
+    .where(_status(S.RETRYING), steps.c.due_at <= _p("now"))
+    .values(status=_text(S.QUEUED), due_at=null())
+    .returning(*_of("run_id", "n", "queue", "key")),
+    ("run_id", "n", "queue", "key"),
+)
+NEXT_DUE = Statement("next due", "When the next retry is due.", select(func.min(steps.c.due_at)).where(_status(S.RETRYING)), ("due_at",))
+
+# --- events and workers ---------------------------------------------------------------------------------------------
+ADD_EVENTS = Statement(
+    "add events",
+    "What one transaction did to one run.",
+    insert(events).values({c: _p(c.name) for c in events.columns if c.name != "seq"}),
+)
+EVENT = ("seq", "time", "run_id", "single", "worker", "entries")
+EVENTS = Statement(
+    "events",
+    "The log, from a cursor on.",
+    select(*[events.c[name] for name in EVENT]).where(events.c.seq > _p("after")).order_by(events.c.seq).limit(_p("limit")),
+    EVENT,
+)
+NEWEST_EVENTS = Statement(
+    "newest events",
+    "The end of the log.",
+    select(*[events.c[name] for name in EVENT]).where(events.c.seq > _p("after")).order_by(events.c.seq.desc()).limit(_p("limit")),
+    EVENT,
+)
+EVENTS_OF_RUN = Statement(
+    "events of run",
+    "What happened to one run.",
+    select(*[events.c[name] for name in EVENT])
+    .where(events.c.run_id == _p("run_id"), events.c.seq > _p("after"))
+    .order_by(events.c.seq)
+    .limit(_p("limit")),
+    EVENT,
+)
+LAST_EVENT = Statement("last event", "The cursor behind the newest event.", select(func.coalesce(func.max(events.c.seq), literal_column("0"))), ("seq",))
+LEASE = tuple(column.name for column in leases.columns)
+RENEW = Statement(
+    "renew",
+    "A worker says that it is alive.",
+    update(leases).where(leases.c.incarnation == _p("incarnation")).values(expires_at=_p("expires_at")).returning(leases.c.incarnation),
+    ("incarnation",),
+)
+ADD_LEASE = Statement("add lease", "A worker has started.", insert(leases).values(_named(leases)))
+LEASES = Statement("leases", "All workers that are known.", select(*leases.columns), LEASE)
+DROP_LEASE = Statement(
+    "drop lease",
+    "A worker has stopped, or is known to be dead.",
+    delete(leases).where(leases.c.incarnation == _p("incarnation")).returning(leases.c.incarnation),
+    ("incarnation",),
+)
+HELD = Statement(
+    "held",
+    "What is running under an incarnation.",
+    select(*_of("run_id", "n", "generation", "claims")).where(steps.c.worker == _p("worker"), _status(S.RUNNING)),
+    ("run_id", "n", "generation", "claims"),
+)
+ORPHANS = Statement(
+    "orphans",
+    "What is running under an incarnation that has no lease.",
+    select(*_of("run_id", "n", "generation", "claims")).where(
+        _status(S.RUNNING), ~exists(select(literal_column("1")).where(leases.c.incarnation == steps.c.worker))
+    ),
+    ("run_id", "n", "generation", "claims"),
+)
+
+# --- reading --------------------------------------------------------------------------------------------------------
+GET_RUN = Statement("get run", "One run.", select(*[runs.c[name] for name in RUN]).where(_RUN), RUN)
+GET_RESULT = Statement("get result", "The template of a run's output.", select(runs.c.result).where(_RUN), ("result",))
+GET_STEP = Statement("get step", "One step with its output.", select(*_of(*RECORD)).where(_STEP), RECORD)
+FIND_STEP = Statement(
+    "find step",
+    "The step with a key in the newest run that has one.",
+    select(*_of(*RECORD)).where(steps.c.key == _p("key")).order_by(steps.c.created_at.desc(), steps.c.run_id.desc()).limit(literal_column("1")),
+    RECORD,
+)
+_LIGHT = [literal_column("NULL") if name == "output" else steps.c[name] for name in RECORD]
+STEPS = Statement("steps", "The steps of a run, without outputs.", select(*_LIGHT).where(steps.c.run_id == _p("run_id")).order_by(steps.c.n), RECORD)
+STEPS_IN = Statement(
+    "steps in status",
+    "The steps of a run that have one status.",
+    select(*_LIGHT).where(steps.c.run_id == _p("run_id"), steps.c.status == _p("status")).order_by(steps.c.n),
+    RECORD,
+)
+COUNTS = Statement(
+    "counts",
+    "How far a run is.",
+    select(steps.c.status, func.count()).where(steps.c.run_id == _p("run_id")).group_by(steps.c.status),
+    ("status", "count"),
+)
+OUTPUT = Statement("output", "The output of one step.", select(steps.c.n, steps.c.output).where(_STEP), ("n", "output"))
+NAMED_OUTPUTS = Statement(
+    "named outputs",
+    "Names and outputs of all steps up to a number; for inputs made of many predecessors.",
+    select(*_of("n", "name", "output")).where(steps.c.run_id == _p("run_id"), steps.c.n.between(_p("first"), _p("last"))),
+    ("n", "name", "output"),
+)
+DEPTH = Statement(
+    "depth", "How many steps are ready, by queue.", select(steps.c.queue, func.count()).where(_status(S.QUEUED)).group_by(steps.c.queue), ("queue", "count")
+)
+OPEN_QUEUES = Statement("open queues", "Where work is left.", select(steps.c.queue).where(_status(*OPEN)).distinct(), ("queue",))
+GET_META = Statement("get meta", "A fact about the store itself.", select(meta.c.value).where(meta.c.name == _p("name")), ("value",))
+PUT_META = Statement("put meta", "A fact about the store itself.", insert(meta).values(_named(meta)))

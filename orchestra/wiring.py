@@ -1,0 +1,110 @@
+"""The composition root: settings → store, application, publisher. The only place that picks concrete backends."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestra.errors import SettingsError
+from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.app import adopt_app, embedded_app, own_app
+from orchestra.runtime.cycle import Cycle, Publisher
+from orchestra.runtime.local import LocalWorker
+from orchestra.runtime.publisher import BrokerPublisher, MemoryPublisher
+from orchestra.runtime.registry import Registry
+from orchestra.runtime.routing import to_broker
+from orchestra.runtime.task import add_generic_task
+from orchestra.runtime.transport import MemoryBroker
+from orchestra.runtime.worker import reconciler_step
+from orchestra.settings import IN_MEMORY_STORE, Settings
+from orchestra.store.contract import Store
+
+_BROKERS = ("redis://", "rediss://", "unix://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an orchestrator is made of."""
+
+    settings: Settings
+    store: Store
+    app: Any
+    adapter: Adapter
+    registry: Registry
+    local: LocalWorker | None
+    """The worker inside this process, when the orchestrator is embedded."""
+
+    @property
+    def cycle(self) -> Cycle:
+        """The cycle, for publishing after a commit."""
+        return self.adapter.cycle
+
+
+def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time.time) -> Parts:
+    """Build the parts. Nothing is started, and no broker is asked.
+
+    Raises:
+        SettingsError: A URL is of a kind that is not known, or there is a broker without a store.
+        StoreUnavailable: The store cannot be opened.
+    """
+    if app is not None:
+        return _adopted(settings, app, clock)
+    if settings.embedded:
+        return _embedded(settings, clock)
+    if not settings.broker.startswith(_BROKERS):
+        raise SettingsError(f"broker={settings.broker!r} is not possible: expected redis://… or amqp://… (memory:// is embedded)")
+    _require_store(settings, f"broker={settings.broker!r}")
+    own = own_app(settings.broker, settings.queue)
+    return _shared(settings, own, clock, lambda adapter: add_generic_task(own, adapter))
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store that the settings name."""
+    url = settings.store or IN_MEMORY_STORE
+    if not url.startswith("sqlite:"):
+        raise SettingsError(f"store={url!r} is not possible: expected sqlite:///path/to/file.db")
+    from orchestra.store.sql.store import SqlStore  # SQLAlchemy takes long to import, and only this needs it
+
+    return SqlStore(url, window=settings.window)
+
+
+def _require_store(settings: Settings, what: str) -> None:
+    if settings.store is None or settings.store in (IN_MEMORY_STORE, "sqlite:///:memory:"):
+        raise SettingsError(
+            f"{what} needs a store that producers and workers share: give store='sqlite:////path/state.db'"
+            " or set ORCHESTRA_STORE"
+        )
+
+
+def _embedded(settings: Settings, clock: Callable[[], float]) -> Parts:
+    store = open_store(settings)
+    broker = MemoryBroker()
+    app = embedded_app(broker, settings.queue)
+    registry = Registry(modules=settings.modules, travels=False)
+    adapter = _adapter(store, MemoryPublisher(broker, settings.queue), registry, clock)
+    add_generic_task(app, adapter)
+    local = LocalWorker(app, broker, adapter, settings.concurrency, settings.lease_s)
+    return Parts(settings, store, app, adapter, registry, local)
+
+
+def _adopted(settings: Settings, app: Any, clock: Callable[[], float]) -> Parts:
+    if not hasattr(app, "register_task"):
+        raise SettingsError(f"app={app!r} is no Celery application")
+    _require_store(settings, "app=…")
+    return _shared(settings, app, clock, lambda adapter: adopt_app(app, adapter))
+
+
+def _shared(settings: Settings, app: Any, clock: Callable[[], float], equip: Callable[[Adapter], None]) -> Parts:
+    def broker_priority(priority: int) -> int:
+        return to_broker(str(app.conf.broker_url or ""))(priority)
+
+    store = open_store(settings)
+    registry = Registry(modules=settings.modules, travels=True, celery_task=lambda name: name in app.tasks)
+    adapter = _adapter(store, BrokerPublisher(app, broker_priority), registry, clock)
+    equip(adapter)
+    app.steps["worker"].add(reconciler_step(adapter, settings.lease_s))
+    return Parts(settings, store, app, adapter, registry, None)
+
+
+def _adapter(store: Store, publisher: Publisher, registry: Registry, clock: Callable[[], float]) -> Adapter:
+    return Adapter(Cycle(store, publisher, clock, worker=""), registry)

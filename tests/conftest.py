@@ -1,0 +1,73 @@
+"""Fixtures that all tests share. Servers are looked for, or started, when the first test asks for them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Missing, PrivateRedis, postgres_server, rabbitmq_server, redis_server
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis database of this test run, emptied afterwards. Tests share it: use keys and queues of your own."""
+    yield from _serve(redis_server())
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url() -> Iterator[str]:
+    """A RabbitMQ virtual host of this test run."""
+    yield from _serve(rabbitmq_server())
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL database of this test run."""
+    yield from _serve(postgres_server())
+
+
+@pytest.fixture
+def private_redis() -> Iterator[Callable[..., PrivateRedis]]:
+    """Make Redis processes of this test alone, for tests that kill them: `private_redis(appendonly=True)`."""
+    with ExitStack() as servers:
+
+        def make(*, appendonly: bool = False) -> PrivateRedis:
+            try:
+                return servers.enter_context(PrivateRedis(appendonly=appendonly))
+            except Missing as missing:
+                pytest.fail(str(missing), pytrace=False)
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built without the network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def _serve(server: AbstractContextManager[str]) -> Iterator[str]:
+    try:
+        url = server.__enter__()
+    except Missing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    try:
+        yield url
+    finally:
+        server.__exit__(None, None, None)

@@ -1,0 +1,82 @@
+"""What pods are told to run is something the command line understands."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from workers import APP_VARIABLE, Role
+from workers.default import ROLE
+
+
+@pytest.fixture(scope="module")
+def compose(root: Path) -> dict[str, Any]:
+    return yaml.safe_load((root / "docker-compose.yml").read_text())
+
+
+def parse(command: list[str]) -> dict[str, Any]:
+    """Let the real command line parse `command` without running it; return the options it read."""
+    from orchestra.cli import app
+
+    group = typer.main.get_command(app)
+    program, name, *arguments = command
+    assert program == "orchestra"
+    commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
+    assert name in commands, f"{name!r} is not among {sorted(commands)}"
+    return commands[name].make_context(name, arguments).params
+
+
+def test_every_command_in_compose_is_one_of_ours(compose: dict[str, Any]) -> None:
+    ours = [service for service in compose["services"].values() if "build" in service]
+    assert ours
+    for service in ours:
+        parse(shlex.split(interpolated(service["command"], ORCHESTRA_APP="tasks:orch")))
+
+
+def interpolated(text: str, **variables: str) -> str:
+    """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as compose does."""
+    return re.sub(r"\$\{(\w+)(?::[-?][^}]*)?\}", lambda match: variables[match[1]], text)
+
+
+def test_the_default_role_is_a_command_line_the_worker_understands() -> None:
+    assert parse(ROLE.command("tasks:orch"))["pool"] == "prefork"
+
+
+def test_a_role_turns_into_a_command_line() -> None:
+    role = Role("mail", queues=("mail", "slow"), pool="threads", concurrency=4)
+    assert role.command("tasks:orch", ["--concurrency", "8"]) == shlex.split(
+        "orchestra worker --app tasks:orch --pool threads --concurrency 4 --queues mail,slow --concurrency 8"
+    )
+
+
+def test_a_role_without_an_app_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(APP_VARIABLE, raising=False)
+    with pytest.raises(SystemExit, match=r"ORCHESTRA_APP is not set: role 'default' expects module:attribute"):
+        ROLE.serve()
+
+
+def test_the_broker_keeps_its_messages(compose: dict[str, Any]) -> None:
+    command = compose["services"]["redis"]["command"]
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+def test_workers_wait_for_the_broker_share_a_store_and_cannot_write_elsewhere(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+    assert worker["depends_on"]["redis"]["condition"] == "service_healthy"
+    assert worker["deploy"]["replicas"] == 2
+    assert worker["read_only"] is True
+    store = worker["environment"]["ORCHESTRA_STORE"].removeprefix("sqlite:///")
+    mounts = {
+        target: name for name, target in (mount.rsplit(":", 1) for mount in worker["volumes"] if ":ro" not in mount)
+    }
+    assert mounts[str(Path(store).parent)] in compose["volumes"]
+
+
+def test_compose_holds_no_secret(root: Path) -> None:
+    text = (root / "docker-compose.yml").read_text().lower()
+    assert not [word for word in ("password", "secret", "token", "api_key") if word in text]
