@@ -44,8 +44,8 @@ _FIRST_POLL_S, _LAST_POLL_S = 0.002, 0.1
 class Orchestrator:
     """Submits tasks and workflows, and shows what became of them.
 
-    >>> orch = Orchestrator()                                   # embedded: everything in this process, nothing kept
-    >>> orch = Orchestrator(state_file="./state.db")            # embedded, kept on disk; opening it again resumes
+    >>> orch = Orchestrator()  # embedded: everything in this process, nothing kept
+    >>> orch = Orchestrator(state_file="./state.db")  # embedded, kept on disk; opening it again resumes
     >>> orch = Orchestrator(broker="redis://…", store="sqlite:////shared/state.db")
     >>> orch = Orchestrator(app=celery_app, store="sqlite:////shared/state.db")
 

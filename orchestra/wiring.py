@@ -52,7 +52,9 @@ def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time
     if settings.embedded:
         return _embedded(settings, clock)
     if not settings.broker.startswith(_BROKERS):
-        raise SettingsError(f"broker={settings.broker!r} is not possible: expected redis://… or amqp://… (memory:// is embedded)")
+        raise SettingsError(
+            f"broker={settings.broker!r} is not possible: expected redis://… or amqp://… (memory:// is embedded)"
+        )
     _require_store(settings, f"broker={settings.broker!r}")
     own = own_app(settings.broker, settings.queue)
     return _shared(settings, own, clock, lambda adapter: add_generic_task(own, adapter))

@@ -58,7 +58,9 @@ class Tail:
         self._closing = False
         self._cursor = 0
 
-    def subscribe(self, pattern: str | frozenset[str], handler: Handler, *, once_for: str | None = None) -> Callable[[], None]:
+    def subscribe(
+        self, pattern: str | frozenset[str], handler: Handler, *, once_for: str | None = None
+    ) -> Callable[[], None]:
         """Deliver events from now on. Returns how to stop that."""
         subscription = Subscription(pattern, handler, _wants_event(handler), once_for)
         with self._lock:

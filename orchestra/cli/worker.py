@@ -19,16 +19,21 @@ class Pool(StrEnum):
 
 def worker(
     app: Annotated[
-        str | None, typer.Option("--app", "-A", metavar="MODULE:ATTRIBUTE", help="Your Orchestrator; default: from ORCHESTRA_*.")
+        str | None,
+        typer.Option("--app", "-A", metavar="MODULE:ATTRIBUTE", help="Your Orchestrator; default: from ORCHESTRA_*."),
     ] = None,
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", min=1, help="How many bodies run at once; default one per CPU.")
     ] = None,
-    pool: Annotated[Pool, typer.Option("--pool", "-P", help="prefork has all time limits; threads suits I/O.")] = Pool.prefork,
+    pool: Annotated[
+        Pool, typer.Option("--pool", "-P", help="prefork has all time limits; threads suits I/O.")
+    ] = Pool.prefork,
     queues: Annotated[
         str | None, typer.Option("--queues", "-Q", help="Queues to serve, comma-separated; default the orchestrator's.")
     ] = None,
-    name: Annotated[str | None, typer.Option("--name", "-n", help="Name of this worker; default made from host and pid.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", "-n", help="Name of this worker; default made from host and pid.")
+    ] = None,
     loglevel: Annotated[str, typer.Option("--loglevel", "-l", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
     """Serve queues until told to stop (Ctrl-C or SIGTERM finishes what is running)."""

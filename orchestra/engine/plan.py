@@ -131,7 +131,19 @@ def plan(graph: Graph, bind: Callable[[GraphStep], Target], *, priority: int = D
     chain = _chains(joins, feeds)
     rank = _ranks(joins, feeds)
     steps = [
-        _step(graph.steps[position], position, n, number, bind, priority, queue, waits_for.get(n), feeds[n], chain[n], rank[n])
+        _step(
+            graph.steps[position],
+            position,
+            n,
+            number,
+            bind,
+            priority,
+            queue,
+            waits_for.get(n),
+            feeds[n],
+            chain[n],
+            rank[n],
+        )
         for n, position in enumerate(order)
     ]
     return Plan(steps, joins, _result(graph, steps, number))

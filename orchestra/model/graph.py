@@ -11,6 +11,7 @@ from orchestra.model import options, template
 from orchestra.model.options import Duration
 from orchestra.model.retry import RetryPolicy, policy
 
+
 @dataclass(frozen=True, slots=True)
 class StepOptions:
     """How a step is to run. None means: as the run says, or the orchestrator's default."""

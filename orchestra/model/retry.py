@@ -62,7 +62,9 @@ class RetryPolicy:
         put(self, "retry_on", _names(retry_on))
         put(self, "give_up_on", _names(give_up_on))
 
-    def delay_after(self, attempt: int, error_types: Iterable[str], *, spread: random.Random | None = None) -> float | None:
+    def delay_after(
+        self, attempt: int, error_types: Iterable[str], *, spread: random.Random | None = None
+    ) -> float | None:
         """Return how many seconds to wait after this attempt (1 = the first) failed, or None to give up.
 
         ``error_types`` are the class names of the error, most specific first, as ``error_names`` gives them.

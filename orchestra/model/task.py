@@ -145,9 +145,11 @@ class Task:
         if traced is not None:
             return traced
         record = self._current()
-        if record is None or record.output is None or self._owner is None:
+        if record is None or self._owner is None or record.status is not TaskStatus.COMPLETED:
             return None
-        return self._owner.decode(record.output)
+        if record.output is None:
+            record = self._record = self._owner.read_step(record.ref)  # listings leave outputs out
+        return None if record.output is None else self._owner.decode(record.output)
 
     @property
     def error(self) -> ErrorInfo | None:
@@ -224,7 +226,11 @@ class Task:
         return f"<Task {self.name!r} {self.id}{'' if self._ref is None else f' {self.status}'}>"
 
     def _current(self) -> StepRecord | None:
-        if self._owner is not None and self._ref is not None and (self._record is None or not self._record.status.ended):
+        if (
+            self._owner is not None
+            and self._ref is not None
+            and (self._record is None or not self._record.status.ended)
+        ):
             self._record = self._owner.read_step(self._ref)
         return self._record
 

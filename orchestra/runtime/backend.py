@@ -47,9 +47,7 @@ class StepBackend:
     ) -> Any:
         """The body raised, ran too long or lost its process; called in the child or in the parent."""
         if not is_step(request):
-            return self._delegate.mark_as_failure(
-                task_id, exc, traceback, request, store_result, call_errbacks, state
-            )
+            return self._delegate.mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
         return self._adapter.failed(request, exc.error if isinstance(exc, UnencodableResult) else exc)
 
     def mark_as_retry(

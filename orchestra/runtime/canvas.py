@@ -102,7 +102,9 @@ def _segment(plan: Plan, app: Celery, head: int) -> Any:
     links = [head, *plan.steps[head].chain]
     stubs = [
         app.signature(
-            plan.steps[n].target.task, immutable=True, options={"queue": plan.steps[n].queue, "shadow": plan.steps[n].name}
+            plan.steps[n].target.task,
+            immutable=True,
+            options={"queue": plan.steps[n].queue, "shadow": plan.steps[n].name},
         )
         for n in links
     ]

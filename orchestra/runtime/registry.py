@@ -81,7 +81,9 @@ class Registry:
             return Target(GENERIC, name)
         found = [path for path, each in self._known.items() if getattr(each, "name", path) == name]
         if not found:
-            raise InvalidOption("agent", name, "the name of a Celery task, of a task submitted before, or module:function")
+            raise InvalidOption(
+                "agent", name, "the name of a Celery task, of a task submitted before, or module:function"
+            )
         return Target(GENERIC, found[0])
 
     def _path(self, agent: object) -> str:
@@ -121,7 +123,10 @@ class Registry:
                 return None, f"importing {module!r} failed: {error}"
         if loaded is None:
             allowed = ", ".join(sorted(self.modules)) or "none"
-            return None, f"module {module!r} is not among those that may be imported here ({allowed}); see ORCHESTRA_MODULES"
+            return (
+                None,
+                f"module {module!r} is not among those that may be imported here ({allowed}); see ORCHESTRA_MODULES",
+            )
         try:
             found: object = functools.reduce(getattr, qualname.split("."), loaded)
         except AttributeError:

@@ -161,10 +161,14 @@ def adopt(task: Any, app: Celery, adapter: Adapter) -> None:
     if isinstance(task, StepMixin) or task.name.startswith("celery."):
         return
     stock = type(task)
-    own_call = any("__call__" in vars(each) for each in stock.__mro__ if each.__module__ != Task.__module__ and each is not object)
+    own_call = any(
+        "__call__" in vars(each) for each in stock.__mro__ if each.__module__ != Task.__module__ and each is not object
+    )
     own_backend = task.__dict__.get("_backend")
     task.__class__ = type(
-        stock.__name__, (AdoptedMixin, stock), {"orchestra": adapter, "_own_call": own_call, "__module__": stock.__module__}
+        stock.__name__,
+        (AdoptedMixin, stock),
+        {"orchestra": adapter, "_own_call": own_call, "__module__": stock.__module__},
     )
     task.backend = StepBackend(adapter, app, own_backend)
     task.__trace__ = None

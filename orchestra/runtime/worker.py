@@ -72,5 +72,3 @@ def run_worker(
     )
     worker.start()
     return int(worker.exitcode or 0)
-
-

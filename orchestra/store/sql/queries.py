@@ -41,4 +41,6 @@ def _page(tx: Transaction, where: RunFilter, offset: int) -> list[Row]:
         query = query.where(runs.c.name == where.name)
     if where.since is not None:
         query = query.where(runs.c.created_at >= where.since)
-    return tx.listing(Statement("runs where", "The newest runs that meet some conditions.", query.limit(_PAGE).offset(offset), RUN))
+    return tx.listing(
+        Statement("runs where", "The newest runs that meet some conditions.", query.limit(_PAGE).offset(offset), RUN)
+    )

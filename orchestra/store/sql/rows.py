@@ -45,9 +45,7 @@ def dispatch_of(row: Row) -> Dispatch:
 def hot_of(row: Row) -> Hot:
     """Return a Hot from the columns HOT."""
     n, key, name, queue, feeds, parent, attempts, crashes, retry, generation, started_at = row
-    return Hot(
-        n, key, name, queue, loads(feeds) or (), parent, attempts, crashes, loads(retry), generation, started_at
-    )
+    return Hot(n, key, name, queue, loads(feeds) or (), parent, attempts, crashes, loads(retry), generation, started_at)
 
 
 def claimed_of(message: MessageRef, row: Row) -> tuple[Claimed, int | None, str]:

@@ -22,7 +22,9 @@ runs = Table(
     Column("job_id", Text),
     Column("scheduled_for", Float),
     Column("result", Text, comment="template of the output"),
-    Column("remaining", Integer, nullable=False, comment="last steps that have not ended; all running ones once ending"),
+    Column(
+        "remaining", Integer, nullable=False, comment="last steps that have not ended; all running ones once ending"
+    ),
     Column("ending", Text, comment="the status that the run will have when what is running has ended"),
     Column("error", Text),
     Column("created_at", Float, nullable=False),

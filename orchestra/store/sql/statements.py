@@ -42,7 +42,9 @@ class Statement:
         All other parameters are named and have to be given.
         """
         compiled = self.clause.compile(dialect=dialect)
-        own = {name: bind.value for name, bind in compiled.binds.items() if not bind.required and bind.value is not None}
+        own = {
+            name: bind.value for name, bind in compiled.binds.items() if not bind.required and bind.value is not None
+        }
         return str(compiled), own
 
 
@@ -102,7 +104,10 @@ ADD_STEP = Statement(
     insert(steps).values(
         {
             **{steps.c[name]: _p(name) for name in _NEW_STEP},
-            **{steps.c[name]: literal_column("0") for name in ("generation", "claims", "attempts", "crashes", "resends")},
+            **{
+                steps.c[name]: literal_column("0")
+                for name in ("generation", "claims", "attempts", "crashes", "resends")
+            },
         }
     ),
 )
@@ -114,7 +119,9 @@ RUN_OF_KEY = Statement(
     ("id", "fingerprint", "key"),
 )
 LAST_NUMBER = Statement(
-    "last number", "Where the numbers of a map's parts go on.", select(func.max(steps.c.n)).where(steps.c.run_id == _p("run_id"))
+    "last number",
+    "Where the numbers of a map's parts go on.",
+    select(func.max(steps.c.n)).where(steps.c.run_id == _p("run_id")),
 )
 
 # --- claiming and ending --------------------------------------------------------------------------------------------
@@ -160,11 +167,27 @@ END = Statement(
     .returning(*_of(*HOT)),
     HOT,
 )
-HELD_STEP = Statement("held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(_CLAIM), HOT)
+HELD_STEP = Statement(
+    "held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(_CLAIM), HOT
+)
 EXPANSION = Statement(
     "expansion",
     "What a map hands to its parts.",
-    select(*_of("key", "name", "task", "target", "priority", "queue", "rank", "retry", "timeout_s", "metadata", "max_parallel")).where(_STEP),
+    select(
+        *_of(
+            "key",
+            "name",
+            "task",
+            "target",
+            "priority",
+            "queue",
+            "rank",
+            "retry",
+            "timeout_s",
+            "metadata",
+            "max_parallel",
+        )
+    ).where(_STEP),
     ("key", "name", "task", "target", "priority", "queue", "rank", "retry", "timeout_s", "metadata", "max_parallel"),
 )
 
@@ -215,7 +238,10 @@ COUNT_PART = Statement(
     ("parts_left", "max_parallel"),
 )
 PART_OUTPUTS = Statement(
-    "part outputs", "The outputs of a map's parts, in order.", select(steps.c.output).where(_PARTS).order_by(steps.c.n), ("output",)
+    "part outputs",
+    "The outputs of a map's parts, in order.",
+    select(steps.c.output).where(_PARTS).order_by(steps.c.n),
+    ("output",),
 )
 END_MAP = Statement(
     "end map",
@@ -252,7 +278,11 @@ BEGIN_ENDING = Statement(
     .returning(runs.c.id, runs.c.single),
     ("id", "single"),
 )
-WAIT_FOR = Statement("wait for", "An ending run waits for what is still running.", update(runs).where(_RUN).values(remaining=_p("remaining")))
+WAIT_FOR = Statement(
+    "wait for",
+    "An ending run waits for what is still running.",
+    update(runs).where(_RUN).values(remaining=_p("remaining")),
+)
 END_RUN = Statement(
     "end run",
     "Everything that the run waited for has ended.",
@@ -301,7 +331,9 @@ BEST_WAITING = Statement(
     select(func.min(steps.c.priority)).where(_WAITING),
     ("priority",),
 )
-_sent = select(literal_column("1")).select_from(steps).where(_SENT, steps.c.priority <= _p("priority")).limit(_p("window"))
+_sent = (
+    select(literal_column("1")).select_from(steps).where(_SENT, steps.c.priority <= _p("priority")).limit(_p("window"))
+)
 COUNT_SENT = Statement(
     "count sent",
     "How full the window is with steps of this priority or better; never counts further than the window.",
@@ -337,7 +369,9 @@ RESEND = Statement(
     .values(
         # Dated ahead, so that it counts as unheard later each time: after 1, 2, 4, … seconds.
         sent_at=_p("now") + literal_column("1").op("<<")(steps.c.resends),
-        resends=case((steps.c.resends < literal_column("12"), steps.c.resends + literal_column("1")), else_=steps.c.resends),
+        resends=case(
+            (steps.c.resends < literal_column("12"), steps.c.resends + literal_column("1")), else_=steps.c.resends
+        ),
     )
     .returning(*_of(*DISPATCH)),
     DISPATCH,
@@ -351,7 +385,9 @@ DUE = Statement(
     .returning(*_of("run_id", "n", "queue", "key")),
     ("run_id", "n", "queue", "key"),
 )
-NEXT_DUE = Statement("next due", "When the next retry is due.", select(func.min(steps.c.due_at)).where(_status(S.RETRYING)), ("due_at",))
+NEXT_DUE = Statement(
+    "next due", "When the next retry is due.", select(func.min(steps.c.due_at)).where(_status(S.RETRYING)), ("due_at",)
+)
 
 # --- events and workers ---------------------------------------------------------------------------------------------
 ADD_EVENTS = Statement(
@@ -363,13 +399,19 @@ EVENT = ("seq", "time", "run_id", "single", "worker", "entries")
 EVENTS = Statement(
     "events",
     "The log, from a cursor on.",
-    select(*[events.c[name] for name in EVENT]).where(events.c.seq > _p("after")).order_by(events.c.seq).limit(_p("limit")),
+    select(*[events.c[name] for name in EVENT])
+    .where(events.c.seq > _p("after"))
+    .order_by(events.c.seq)
+    .limit(_p("limit")),
     EVENT,
 )
 NEWEST_EVENTS = Statement(
     "newest events",
     "The end of the log.",
-    select(*[events.c[name] for name in EVENT]).where(events.c.seq > _p("after")).order_by(events.c.seq.desc()).limit(_p("limit")),
+    select(*[events.c[name] for name in EVENT])
+    .where(events.c.seq > _p("after"))
+    .order_by(events.c.seq.desc())
+    .limit(_p("limit")),
     EVENT,
 )
 EVENTS_OF_RUN = Statement(
@@ -381,12 +423,20 @@ EVENTS_OF_RUN = Statement(
     .limit(_p("limit")),
     EVENT,
 )
-LAST_EVENT = Statement("last event", "The cursor behind the newest event.", select(func.coalesce(func.max(events.c.seq), literal_column("0"))), ("seq",))
+LAST_EVENT = Statement(
+    "last event",
+    "The cursor behind the newest event.",
+    select(func.coalesce(func.max(events.c.seq), literal_column("0"))),
+    ("seq",),
+)
 LEASE = tuple(column.name for column in leases.columns)
 RENEW = Statement(
     "renew",
     "A worker says that it is alive.",
-    update(leases).where(leases.c.incarnation == _p("incarnation")).values(expires_at=_p("expires_at")).returning(leases.c.incarnation),
+    update(leases)
+    .where(leases.c.incarnation == _p("incarnation"))
+    .values(expires_at=_p("expires_at"))
+    .returning(leases.c.incarnation),
     ("incarnation",),
 )
 ADD_LEASE = Statement("add lease", "A worker has started.", insert(leases).values(_named(leases)))
@@ -419,11 +469,19 @@ GET_STEP = Statement("get step", "One step with its output.", select(*_of(*RECOR
 FIND_STEP = Statement(
     "find step",
     "The step with a key in the newest run that has one.",
-    select(*_of(*RECORD)).where(steps.c.key == _p("key")).order_by(steps.c.created_at.desc(), steps.c.run_id.desc()).limit(literal_column("1")),
+    select(*_of(*RECORD))
+    .where(steps.c.key == _p("key"))
+    .order_by(steps.c.created_at.desc(), steps.c.run_id.desc())
+    .limit(literal_column("1")),
     RECORD,
 )
 _LIGHT = [literal_column("NULL") if name == "output" else steps.c[name] for name in RECORD]
-STEPS = Statement("steps", "The steps of a run, without outputs.", select(*_LIGHT).where(steps.c.run_id == _p("run_id")).order_by(steps.c.n), RECORD)
+STEPS = Statement(
+    "steps",
+    "The steps of a run, without outputs.",
+    select(*_LIGHT).where(steps.c.run_id == _p("run_id")).order_by(steps.c.n),
+    RECORD,
+)
 STEPS_IN = Statement(
     "steps in status",
     "The steps of a run that have one status.",
@@ -440,12 +498,21 @@ OUTPUT = Statement("output", "The output of one step.", select(steps.c.n, steps.
 NAMED_OUTPUTS = Statement(
     "named outputs",
     "Names and outputs of all steps up to a number; for inputs made of many predecessors.",
-    select(*_of("n", "name", "output")).where(steps.c.run_id == _p("run_id"), steps.c.n.between(_p("first"), _p("last"))),
+    select(*_of("n", "name", "output")).where(
+        steps.c.run_id == _p("run_id"), steps.c.n.between(_p("first"), _p("last"))
+    ),
     ("n", "name", "output"),
 )
 DEPTH = Statement(
-    "depth", "How many steps are ready, by queue.", select(steps.c.queue, func.count()).where(_status(S.QUEUED)).group_by(steps.c.queue), ("queue", "count")
+    "depth",
+    "How many steps are ready, by queue.",
+    select(steps.c.queue, func.count()).where(_status(S.QUEUED)).group_by(steps.c.queue),
+    ("queue", "count"),
 )
-OPEN_QUEUES = Statement("open queues", "Where work is left.", select(steps.c.queue).where(_status(*OPEN)).distinct(), ("queue",))
-GET_META = Statement("get meta", "A fact about the store itself.", select(meta.c.value).where(meta.c.name == _p("name")), ("value",))
+OPEN_QUEUES = Statement(
+    "open queues", "Where work is left.", select(steps.c.queue).where(_status(*OPEN)).distinct(), ("queue",)
+)
+GET_META = Statement(
+    "get meta", "A fact about the store itself.", select(meta.c.value).where(meta.c.name == _p("name")), ("value",)
+)
 PUT_META = Statement("put meta", "A fact about the store itself.", insert(meta).values(_named(meta)))

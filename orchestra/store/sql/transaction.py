@@ -177,9 +177,7 @@ class SqlTransaction:
         return sorted((n, queue) for n, queue in rows)
 
     def stop_one(self, ref: StepRef, status: TaskStatus, error: ErrorInfo, now: float) -> tuple[str, str] | None:
-        row = self.tx.one(
-            sql.STOP_ONE, run_id=ref.run_id, n=ref.n, status=status, error=error_text(error), now=now
-        )
+        row = self.tx.one(sql.STOP_ONE, run_id=ref.run_id, n=ref.n, status=status, error=error_text(error), now=now)
         return None if row is None else (row[0], row[1])
 
     def count_running(self, run_id: str) -> int:
