@@ -424,8 +424,10 @@ class Orchestrator:
     def read_output(self, run: RunRecord) -> object:
         """Return the output of a run that has completed."""
         shape = self._store.result_template(run.id)
-        texts = self._store.outputs(run.id, template.references(shape))
-        return template.fill(shape, {n: self.decode(text) for n, text in texts.items()})
+        needs = template.references(shape)
+        texts = self._store.outputs(run.id, needs)
+        # What was not taken has no output.
+        return template.fill(shape, {n: self.decode(texts[n]) if n in texts else None for n in needs})
 
     def decode(self, text: str) -> object:
         """Return the value of stored JSON."""
@@ -455,8 +457,7 @@ class Orchestrator:
 
     def _plan(self, graph: Graph, priority: int | None) -> Plan:
         default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
-        bind = self._parts.registry.bind
-        return plan(graph, lambda step: bind(step.agent), priority=default, queue=self._parts.settings.queue)
+        return plan(graph, self._parts.registry.bind, priority=default, queue=self._parts.settings.queue)
 
     def _create(self, new: NewRun, with_callback: Sequence[tuple[Task, int]]) -> Created:
         if self._closed:

@@ -23,6 +23,7 @@
         ├── UnserialisableOutput
         ├── UnserialisableElements        a ``.map`` was given something that is no list
         ├── TaskTimedOut
+        ├── TooManyRounds                 steps returned sub-workflows that returned sub-workflows …
         ├── WorkerCrashed                 the step took its worker down too often
         └── EndedWithoutOutcome           the body raised Celery's Ignore or Reject
 
@@ -272,6 +273,17 @@ class TaskTimedOut(StepError):
 
     def __str__(self) -> str:
         return f"{self.task!r} ran longer than its timeout of {self.timeout_s:g} s"
+
+
+class TooManyRounds(StepError):
+    """A step returned a sub-workflow once more than ``max_rounds`` allows."""
+
+    def __init__(self, task: str, max_rounds: int) -> None:
+        self.task, self.max_rounds = task, max_rounds
+        super().__init__(task, max_rounds)
+
+    def __str__(self) -> str:
+        return f"{self.task!r} returned a workflow in round {self.max_rounds + 1}; max_rounds is {self.max_rounds}"
 
 
 class WorkerCrashed(StepError):

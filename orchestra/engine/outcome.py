@@ -1,9 +1,9 @@
 """Outcome: what one attempt came to, and the one change that it means for its step."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, assert_never
 
+from orchestra.engine.rows import Expansion
 from orchestra.errors import WorkerCrashed
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import RetryPolicy
@@ -17,6 +17,8 @@ class Done:
     """The body returned. ``output`` is JSON text."""
 
     output: str
+    dead: frozenset[int] = frozenset()
+    """Joins whose condition on the output does not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ class Vanished:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A map became known: JSON texts of the inputs of its parts, in order."""
+    """The step turned into others: the parts of a map, or a sub-workflow."""
 
-    inputs: Sequence[str]
+    expansion: Expansion
 
 
 Outcome: TypeAlias = Done | Raised | NotFound | Vanished | Spread
@@ -58,6 +60,7 @@ class Completed:
     """The step has completed."""
 
     output: str
+    dead: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,9 @@ class Reopened:
 
 @dataclass(frozen=True, slots=True)
 class Expanded:
-    """The step waits for its parts, which are inserted with these inputs."""
+    """The step waits for others, which are added to the run."""
 
-    inputs: Sequence[str]
+    expansion: Expansion
 
 
 Change: TypeAlias = Completed | Failed | Rescheduled | Reopened | Expanded
@@ -99,10 +102,10 @@ def decide(
 ) -> Change:
     """Say what one attempt means for its step. ``attempts`` and ``crashes`` are those before this one. Pure."""
     match outcome:
-        case Done(output):
-            return Completed(output)
-        case Spread(inputs):
-            return Expanded(inputs)
+        case Done(output, dead):
+            return Completed(output, dead)
+        case Spread(expansion):
+            return Expanded(expansion)
         case Raised(error, retry_after_s, final):
             if final:
                 return Failed(error)

@@ -6,12 +6,12 @@ numbered topologically; stores lock rows in that order, which is what keeps two 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 
 from orchestra.errors import CyclicDependency
 from orchestra.model import template
-from orchestra.model.graph import Graph, GraphStep
+from orchestra.model.graph import Graph, GraphStep, identity
 from orchestra.model.options import DEFAULT_PRIORITY
 from orchestra.model.retry import RetryPolicy
 
@@ -37,7 +37,8 @@ class StepInput:
 
     args: Sequence[object] = ()
     kwargs: Mapping[str, object] = field(default_factory=dict[str, object])
-    from_predecessors: bool = False
+    from_predecessors: int = 0
+    """How many predecessors' outputs are the input: their value for one, a dict by name for several; 0 for none."""
     items: object = None
     """Template of the list that a map runs over."""
 
@@ -54,7 +55,7 @@ class StepInput:
     @classmethod
     def from_json(cls, data: Mapping[str, object]) -> "StepInput":
         """Return the input that ``to_json`` wrote."""
-        return cls(data.get("args", ()), data.get("kwargs", {}), bool(data.get("from")), data.get("items", []))  # pyright: ignore[reportArgumentType]
+        return cls(data.get("args", ()), data.get("kwargs", {}), data.get("from", 0), data.get("items", []))  # pyright: ignore[reportArgumentType]
 
     def needs(self) -> list[int]:
         """Return the numbers of the steps whose outputs the templates name."""
@@ -68,6 +69,8 @@ class Join:
     number: int
     parts: tuple[int, ...]
     bodies: tuple[int, ...]
+    any: bool = False
+    """Whether the first way taken releases the bodies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,10 @@ class PlannedStep:
     """The links that follow in the same chain segment; only the first step of a segment has them."""
     rank: int
     """Number of steps on the longest path from here to an end, itself included."""
+    whens: Mapping[int, str]
+    """Conditions on its output, by the join that they guard."""
+    fallback: Target | None
+    max_rounds: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class Plan:
     joins: Sequence[Join]
     result: object
     """Template of the run's output."""
+    on_failure: str = "fail"
 
     @property
     def last(self) -> list[PlannedStep]:
@@ -113,80 +121,122 @@ class Plan:
         return [step for step in self.steps if not step.feeds]
 
 
-def plan(graph: Graph, bind: Callable[[GraphStep], Target], *, priority: int = DEFAULT_PRIORITY, queue: str) -> Plan:
+def plan(
+    graph: Graph,
+    bind: Callable[[object], Target],
+    *,
+    priority: int = DEFAULT_PRIORITY,
+    queue: str,
+    gathered: bool = False,
+) -> Plan:
     """Compile a graph. ``bind`` says how a worker finds what a step calls; ``priority`` and ``queue`` are defaults.
+
+    Args:
+        gathered: Make the result the output of one step, adding one that gathers where it is not.
 
     Raises:
         CyclicDependency: Steps wait for each other in a circle.
     """
+    graph = _with_gates(graph)
+    if gathered:
+        graph = _gathered(graph)
     order = _topological(graph)
     number = {position: n for n, position in enumerate(order)}
-    before = [frozenset(number[each] for each in graph.steps[position].after) for position in order]
-    joins = _joins(before)
+    ordered = [graph.steps[position] for position in order]
+    joins = _joins(ordered, number)
     waits_for = {body: join.number for join in joins for body in join.bodies}
     feeds: list[list[int]] = [[] for _ in order]
+    whens: list[dict[int, str]] = [{} for _ in order]
     for join in joins:
+        guards = ordered[join.bodies[0]].whens
         for part in join.parts:
             feeds[part].append(join.number)
+            if order[part] in guards:
+                whens[part][join.number] = guards[order[part]]
     chain = _chains(joins, feeds)
     rank = _ranks(joins, feeds)
-    steps = [
-        _step(
-            graph.steps[position],
-            position,
-            n,
-            number,
-            bind,
-            priority,
-            queue,
-            waits_for.get(n),
-            feeds[n],
-            chain[n],
-            rank[n],
+
+    def planned(n: int) -> PlannedStep:
+        step, position = ordered[n], order[n]
+        target, given = _called(step, number, bind, joins[waits_for[n]] if n in waits_for else None)
+        chosen = step.options
+        return PlannedStep(
+            n=n,
+            position=position,
+            key=step.key,
+            name=step.name,
+            target=target,
+            input=given,
+            is_map=step.mapped is not None,
+            max_parallel=step.mapped.max_parallel if step.mapped else None,
+            priority=priority if chosen.priority is None else chosen.priority,
+            queue=chosen.queue or queue,
+            retry=chosen.retry,
+            timeout_s=chosen.timeout_s,
+            metadata=step.metadata,
+            waits_for=waits_for.get(n),
+            feeds=tuple(feeds[n]),
+            chain=chain[n],
+            rank=rank[n],
+            whens=whens[n],
+            fallback=None if chosen.fallback is None else bind(chosen.fallback),
+            max_rounds=chosen.max_rounds,
         )
-        for n, position in enumerate(order)
-    ]
-    return Plan(steps, joins, _result(graph, steps, number))
+
+    steps = [planned(n) for n in range(len(order))]
+    return Plan(steps, joins, _result(graph, steps, number), graph.on_failure)
 
 
-def _step(
-    step: GraphStep,
-    position: int,
-    n: int,
-    number: Mapping[int, int],
-    bind: Callable[[GraphStep], Target],
-    priority: int,
-    queue: str,
-    waits_for: int | None,
-    feeds: Sequence[int],
-    chain: tuple[int, ...],
-    rank: int,
-) -> PlannedStep:
-    target = bind(step)
+def _called(
+    step: GraphStep, number: Mapping[int, int], bind: Callable[[object], Target], join: Join | None
+) -> tuple[Target, StepInput]:
+    """Return what a step calls, and with which input."""
+    target = bind(step.agent)
     args, kwargs, items = template.remap(
         [list(step.args), dict(step.kwargs), step.mapped.items if step.mapped else []], number
     )
-    given = StepInput(args, kwargs, step.from_predecessors and target.takes_input and waits_for is not None, items)
-    chosen = step.options
-    return PlannedStep(
-        n=n,
-        position=position,
-        key=step.key,
-        name=step.name,
-        target=target,
-        input=given,
-        is_map=step.mapped is not None,
-        max_parallel=step.mapped.max_parallel if step.mapped else None,
-        priority=priority if chosen.priority is None else chosen.priority,
-        queue=chosen.queue or queue,
-        retry=chosen.retry,
-        timeout_s=chosen.timeout_s,
-        metadata=step.metadata,
-        waits_for=waits_for,
-        feeds=tuple(feeds),
-        chain=chain,
-        rank=rank,
-    )
+    inherits = step.from_predecessors and target.takes_input and join is not None
+    return target, StepInput(args, kwargs, len(join.parts) if inherits and join else 0, items)
+
+
+def _with_gates(graph: Graph) -> Graph:
+    """Put a step behind every map whose output a condition looks at: no worker sees that output before."""
+    guarded = {before for step in graph.steps for before in step.whens if graph.steps[before].mapped is not None}
+    if not guarded:
+        return graph
+    steps = list(graph.steps)
+    gate: dict[int, int] = {}
+    for position in sorted(guarded):
+        name = f"{steps[position].name} (gathered)"
+        gate[position] = len(steps)
+        given = [template.reference_to(position)]
+        steps.append(GraphStep(name, name, identity, given, {}, frozenset({position}), steps[position].options))
+    for position, step in enumerate(graph.steps):
+        if step.whens:
+            after = frozenset(gate.get(each, each) if each in step.whens else each for each in step.after)
+            whens = {gate.get(each, each): when for each, when in step.whens.items()}
+            named = frozenset(template.references([list(step.args), dict(step.kwargs)]))
+            steps[position] = replace(step, after=after | named, whens=whens)
+    return replace(graph, steps=steps)
+
+
+def _gathered(graph: Graph) -> Graph:
+    """Make the result of a graph the output of one of its steps."""
+    result = graph.result
+    if result is None:
+        followed = {before for step in graph.steps for before in step.after}
+        last = [position for position in range(len(graph.steps)) if position not in followed]
+        result = (
+            template.reference_to(last[0])
+            if len(last) == 1
+            else {graph.steps[each].name: template.reference_to(each) for each in last}
+        )
+    needs = template.references(result)
+    if len(needs) == 1 and result == template.reference_to(needs[0]):
+        return replace(graph, result=result)
+    name = f"{graph.name} (result)"
+    step = GraphStep(name, name, identity, [result], {}, frozenset(needs))
+    return replace(graph, steps=[*graph.steps, step], result=template.reference_to(len(graph.steps)))
 
 
 def _topological(graph: Graph) -> list[int]:
@@ -205,12 +255,17 @@ def _topological(graph: Graph) -> list[int]:
     return order
 
 
-def _joins(before: Sequence[frozenset[int]]) -> list[Join]:
-    waiting: dict[frozenset[int], list[int]] = {}
-    for n, predecessors in enumerate(before):
-        if predecessors:
-            waiting.setdefault(predecessors, []).append(n)
-    return [Join(j, tuple(sorted(parts)), tuple(bodies)) for j, (parts, bodies) in enumerate(waiting.items())]
+def _joins(ordered: Sequence[GraphStep], number: Mapping[int, int]) -> list[Join]:
+    """Return the joins. Steps with conditions, or that run on any way, have one of their own."""
+    waiting: dict[tuple[frozenset[int], int | None], list[int]] = {}
+    for n, step in enumerate(ordered):
+        if step.after:
+            own = n if step.whens or step.any else None
+            waiting.setdefault((frozenset(number[each] for each in step.after), own), []).append(n)
+    return [
+        Join(j, tuple(sorted(parts)), tuple(bodies), any=ordered[bodies[0]].any)
+        for j, ((parts, _own), bodies) in enumerate(waiting.items())
+    ]
 
 
 def _chains(joins: Sequence[Join], feeds: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

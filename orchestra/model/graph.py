@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from orchestra.errors import DefinitionError, InvalidOption, UntraceableInput
 from orchestra.model import options, template
+from orchestra.model.condition import check
 from orchestra.model.options import Duration
 from orchestra.model.retry import RetryPolicy, policy
 
@@ -20,6 +21,10 @@ class StepOptions:
     queue: str | None = None
     retry: RetryPolicy | None = None
     timeout_s: float | None = None
+    fallback: object = None
+    """What is called instead, with the same input, when the step has failed for good."""
+    max_rounds: int | None = None
+    """How deep sub-workflows that it returns may nest: the bound of a loop."""
 
     @classmethod
     def of(
@@ -28,6 +33,8 @@ class StepOptions:
         queue: str | None = None,
         retry: RetryPolicy | int | None = None,
         timeout: Duration | None = None,
+        fallback: object = None,
+        max_rounds: int | None = None,
     ) -> "StepOptions":
         """Check what a user gave."""
         return cls(
@@ -35,6 +42,8 @@ class StepOptions:
             None if queue is None else options.queue(queue),
             None if retry is None else policy(retry),
             options.timeout(timeout),
+            options.fallback(fallback),
+            None if max_rounds is None else options.at_least_one("max_rounds", max_rounds),
         )
 
     def over(self, base: "StepOptions") -> "StepOptions":
@@ -44,6 +53,8 @@ class StepOptions:
             base.queue if self.queue is None else self.queue,
             base.retry if self.retry is None else self.retry,
             base.timeout_s if self.timeout_s is None else self.timeout_s,
+            base.fallback if self.fallback is None else self.fallback,
+            base.max_rounds if self.max_rounds is None else self.max_rounds,
         )
 
 
@@ -75,6 +86,10 @@ class GraphStep:
     mapped: Mapped | None = None
     from_predecessors: bool = False
     """Whether the input is the output of the one predecessor, or a dict of outputs by name for several."""
+    whens: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Conditions on edges, by the position of the predecessor whose output they are about."""
+    any: bool = False
+    """Whether it runs on the first way taken, rather than when every predecessor has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,23 @@ class Graph:
     steps: Sequence[GraphStep]
     result: object = None
     """None: the output of the last step, or a dict by name when several are last."""
+    on_failure: str = "fail"
+    """``fail``: the first failure ends the run; ``continue``: what does not depend on it goes on."""
+
+
+ON_FAILURE = ("fail", "continue")
+
+
+def check_on_failure(value: str) -> str:
+    """Return it, or raise InvalidOption."""
+    if value not in ON_FAILURE:
+        raise InvalidOption("on_failure", value, "'fail' or 'continue'")
+    return value
+
+
+def identity(value: object) -> object:
+    """Return the value: the body of steps that only gather or pass on."""
+    return value
 
 
 class StepHandle:
@@ -100,9 +132,17 @@ class StepHandle:
     def __init__(self, builder: "Builder", position: int, name: str) -> None:
         self._builder, self.position, self.name = builder, position, name
 
-    def after(self, *others: "StepHandle") -> "StepHandle":
-        """Run this step only when the others are done, though it takes none of their outputs."""
-        self._builder.order(self, others)
+    def after(self, *others: "StepHandle", when: str | None = None) -> "StepHandle":
+        """Run this step only when the others are done, though it may take none of their outputs.
+
+        ``when`` is a condition on the output of each: ``answer(ticket).after(kind, when="output == 'technical'")``.
+        """
+        self._builder.order(self, others, when)
+        return self
+
+    def on_any(self) -> "StepHandle":
+        """Run this step on the first way taken into it, rather than when every predecessor has ended."""
+        self._builder.change(self.position, any=True)
         return self
 
     def __repr__(self) -> str:
@@ -145,20 +185,25 @@ class Builder:
         self._steps.append(step)
         return StepHandle(self, position, unique)
 
-    def order(self, step: StepHandle, others: Sequence[StepHandle]) -> None:
-        """Add predecessors that are waited for only."""
+    def order(self, step: StepHandle, others: Sequence[StepHandle], when: str | None) -> None:
+        """Add predecessors, or a condition on the edges from them."""
         before = self._steps[step.position]
         positions = {other.position for other in others}
         if any(position >= step.position for position in positions):
             raise InvalidOption("after", [each.name for each in others], f"steps called before {step.name!r}")
-        self._steps[step.position] = replace(before, after=before.after | positions)
+        whens = {} if when is None else dict.fromkeys(positions, check(when))
+        self.change(step.position, after=before.after | positions, whens={**before.whens, **whens})
 
-    def graph(self, id: str, name: str, returned: object) -> Graph:
+    def change(self, position: int, **fields: Any) -> None:
+        """Change a step that was added before."""
+        self._steps[position] = replace(self._steps[position], **fields)
+
+    def graph(self, id: str, name: str, returned: object, on_failure: str) -> Graph:
         """Finish: what the function returned says what the run's output is."""
         if not self._steps:
             raise DefinitionError(f"workflow {name!r} has no steps: it must call at least one @task")
         result = None if returned is None else template.encode(returned, self._position)
-        return Graph(id, name, tuple(self._steps), result)
+        return Graph(id, name, tuple(self._steps), result, on_failure)
 
     def _position(self, value: object) -> int | None:
         if not isinstance(value, StepHandle):

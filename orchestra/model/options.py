@@ -49,6 +49,20 @@ def queue(value: object) -> str:
     return value
 
 
+def at_least_one(option: str, value: object) -> int:
+    """Return a whole number of at least 1, or raise InvalidOption."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOption(option, value, "a whole number of at least 1")
+    return value
+
+
+def fallback(value: object) -> object:
+    """Return something to call, or None; or raise InvalidOption."""
+    if value is not None and not (callable(value) or isinstance(value, str)):
+        raise InvalidOption("fallback", value, "something to call: a function, a @task, a Celery task or its name")
+    return value
+
+
 def metadata(value: object) -> dict[str, object]:
     """Return metadata: a mapping with text keys, or raise InvalidOption."""
     if value is None:

@@ -50,6 +50,7 @@ class Task:
         retry: A number of attempts or a RetryPolicy; default one attempt.
         timeout: Time limit of one attempt, seconds or a timedelta; default none.
         queue: Which queue it goes to; default the orchestrator's.
+        fallback: What is called instead, with the same input, when the task has failed for good; its output is taken.
         callback: Called once with the ended task, whatever the end, in the process that submitted it.
 
     Raises:
@@ -69,6 +70,7 @@ class Task:
         retry: RetryPolicy | int | None = None,
         timeout: Duration | None = None,
         queue: str | None = None,
+        fallback: object = None,
         callback: Callable[["Task"], object] | None = None,
     ) -> None:
         if agent is None or not (callable(agent) or isinstance(agent, str)):
@@ -76,7 +78,7 @@ class Task:
         if callback is not None and not callable(callback):
             raise InvalidOption("callback", callback, "a function of one argument, the ended task")
         own = getattr(agent, "step_options", StepOptions())
-        self.options = StepOptions.of(priority, queue, retry, timeout).over(own)
+        self.options = StepOptions.of(priority, queue, retry, timeout, fallback).over(own)
         self.id = _id(id)
         self.name = name or display_name(agent)
         self.agent = agent

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from orchestra.errors import ContradictoryOrder, CyclicDependency, DuplicateName, InvalidOption, UnknownDependency
 from orchestra.model import template
-from orchestra.model.graph import Graph, GraphStep
+from orchestra.model.condition import check
+from orchestra.model.graph import Graph, GraphStep, check_on_failure
 from orchestra.model.ids import new_id
 from orchestra.model.task import NOTHING, Task
 from orchestra.model.tracing import trace_template
@@ -30,6 +31,12 @@ class Workflow:
         dependencies: For a task, by name or id, the tasks that it waits for. Inputs that read another task's output
             add that dependency by themselves.
         id: What it is known by; default a new one. It may be submitted any number of times.
+        conditions: For an edge, ``(from, to)``, an expression over the output of the first that says whether the way
+            is taken: ``{("Classify", "Escalate"): "output.score > 0.8"}``. An edge that is not there yet is added.
+            A task that no way leads into is SKIPPED; one that some ways lead into gets the outputs of those.
+        any_of: Tasks that run on the first way taken, rather than when everything that they depend on has ended.
+        on_failure: ``fail`` ends the run at the first failure; ``continue`` goes on with what does not depend on it,
+            and the run is FAILED at the end.
 
     Raises:
         DuplicateName, UnknownDependency, CyclicDependency, InvalidOption: What is wrong, and where.
@@ -42,6 +49,9 @@ class Workflow:
         dependencies: Mapping[str, Iterable[str]] | None = None,
         *,
         id: str | None = None,
+        conditions: Mapping[tuple[str, str], str] | None = None,
+        any_of: Iterable[str] = (),
+        on_failure: str = "fail",
     ) -> None:
         self.id = id or new_id()
         self.name = name or self.id
@@ -58,6 +68,13 @@ class Workflow:
             self._after[position] |= {self._position(name, after) for name in names}
             if position in self._after[position]:
                 raise CyclicDependency([self.tasks[position].name])
+        self.on_failure = check_on_failure(on_failure)
+        self._whens: list[dict[int, str]] = [{} for _ in self.tasks]
+        for (before, after), when in (conditions or {}).items():
+            position, predecessor = self._position(after, after), self._position(before, after)
+            self._after[position] |= {predecessor}
+            self._whens[position][predecessor] = check(when)
+        self._any = {self._position(name, name) for name in any_of}
 
     def graph(self, pattern: ExecutionPattern = ExecutionPattern.PARALLEL, given: object = NOTHING) -> Graph:
         """Lower it. ``given`` is the input of the run: it goes to the tasks that have neither input nor predecessors.
@@ -67,7 +84,8 @@ class Workflow:
             UntraceableInput, UnserialisableInput: An input cannot become a template.
         """
         steps = [self._step(position, given) for position in range(len(self.tasks))]
-        return Graph(self.id, self.name, _in_order(steps) if pattern is ExecutionPattern.SEQUENTIAL else steps)
+        ordered = _in_order(steps) if pattern is ExecutionPattern.SEQUENTIAL else steps
+        return Graph(self.id, self.name, ordered, None, self.on_failure)
 
     def _step(self, position: int, given: object) -> GraphStep:
         task = self.tasks[position]
@@ -90,6 +108,8 @@ class Workflow:
             options=task.options,
             metadata=task.metadata,
             from_predecessors=not args and not kwargs,
+            whens=self._whens[position],
+            any=position in self._any,
         )
 
     def _key_of(self, reader: Task) -> Callable[[object], int | None]:

@@ -3,17 +3,23 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
 
 from orchestra.engine.outcome import Done, NotFound, Outcome, Raised, Spread
-from orchestra.errors import StoreUnavailable, TaskNotFound, TaskTimedOut
+from orchestra.engine.plan import StepInput, plan
+from orchestra.engine.rows import Expansion, of_elements, of_plan
+from orchestra.errors import StoreUnavailable, TaskNotFound, TaskTimedOut, TooManyRounds
+from orchestra.model.condition import holds
+from orchestra.model.function import BoundWorkflow
+from orchestra.model.graph import Graph
 from orchestra.model.ids import MessageRef
+from orchestra.model.workflow import Workflow
 from orchestra.runtime.body import error_info
-from orchestra.runtime.codec import encode_output
+from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.registry import GENERIC, Registry
@@ -26,6 +32,17 @@ CLAIM = "orchestra_claim"
 RETRY_AFTER = "orchestra_retry_after"
 _FOLLOWING = "orchestra_following"
 _PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
+
+
+MAX_ROUNDS = 100
+"""How deep sub-workflows may nest, where a task does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """What the body of a map returns: the inputs of its parts."""
+
+    inputs: Sequence[StepInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,7 @@ class Adapter:
         setattr(request, _FOLLOWING, request.chain or ())
         request.chain = request.callbacks = None
         request.retries = answer.attempts
-        deadline = None if answer.timeout_s is None else time.monotonic() + answer.timeout_s
+        deadline = None if answer.row.timeout_s is None else time.monotonic() + answer.row.timeout_s
         with self._lock:
             self.held[answer.claim] = Held(answer, deadline)
         return answer
@@ -71,11 +88,37 @@ class Adapter:
             UnserialisableOutput: JSON cannot hold the result; nothing has been recorded.
         """
         claimed: Claimed = getattr(request, CLAIM)
-        if isinstance(result, Spread):
-            outcome: Outcome = result
-        else:
-            outcome = Done(encode_output(result, claimed.name, adopted=claimed.task != GENERIC))
-        self._record(request, claimed, outcome)
+        self._record(request, claimed, self._done(claimed, result))
+
+    def _done(self, claimed: Claimed, result: object) -> Outcome:
+        if isinstance(result, Elements):
+            return Spread(self._spread(claimed, result.inputs))
+        graph = result.graph() if isinstance(result, Workflow) else getattr(result, "graph", None)
+        if isinstance(result, Workflow | BoundWorkflow) and isinstance(graph, Graph):
+            return self._nested(claimed, graph)
+        output = encode_output(result, claimed.name, adopted=claimed.row.task != GENERIC)
+        whens = claimed.row.whens or {}
+        # What the condition sees is what its steps will see: the output as JSON has it.
+        seen = decode(output) if whens else None
+        return Done(output, frozenset(int(join) for join, when in whens.items() if not holds(when, seen)))
+
+    def _spread(self, claimed: Claimed, inputs: Sequence[StepInput]) -> Expansion:
+        run_id = claimed.claim.ref.step.run_id
+        first, _join = patiently(lambda: self.cycle.store.reserve(run_id, len(inputs), 0))
+        return of_elements(claimed.row, inputs, first)
+
+    def _nested(self, claimed: Claimed, graph: Graph) -> Outcome:
+        """A step returned a workflow: it becomes that workflow."""
+        row = claimed.row
+        limit = MAX_ROUNDS if row.max_rounds is None else row.max_rounds
+        if row.round >= limit:
+            return Raised(error_info(TooManyRounds(row.name, limit)), final=True)
+        compiled = plan(graph, self.registry.bind, priority=row.priority, queue=row.queue, gathered=True)
+        run_id = claimed.claim.ref.step.run_id
+        first_n, first_join = patiently(
+            lambda: self.cycle.store.reserve(run_id, len(compiled.steps), len(compiled.joins))
+        )
+        return Spread(of_plan(compiled, row.n, row.round + 1, first_n, first_join))
 
     def failed(self, request: Any, error: BaseException) -> None:
         """The body raised, or the parent process says that its child is gone or took too long."""
@@ -147,7 +190,7 @@ def _outcome(error: BaseException, claimed: Claimed) -> Outcome:
     match error:
         case TaskNotFound():
             return NotFound(error_info(error))
-        case TimeLimitExceeded() | SoftTimeLimitExceeded() | TimeoutError() if claimed.timeout_s is not None:
-            return Raised(error_info(TaskTimedOut(claimed.name, claimed.timeout_s)))
+        case TimeLimitExceeded() | SoftTimeLimitExceeded() | TimeoutError() if claimed.row.timeout_s is not None:
+            return Raised(error_info(TaskTimedOut(claimed.name, claimed.row.timeout_s)))
         case _:
             return Raised(error_info(error))

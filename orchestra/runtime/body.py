@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import json
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,8 +41,13 @@ def inside(claimed: Claimed) -> Generator[None]:
 
 def arguments(claimed: Claimed) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments of a step: its templates, filled with the outputs they name."""
-    outputs = {n: decode(text) for n, text in claimed.outputs.items()}
-    return fill(StepInput.from_json(claimed.input), outputs, claimed.predecessors)
+    return fill(StepInput.from_json(claimed.row.input), _outputs(claimed), claimed.predecessors)
+
+
+def _outputs(claimed: Claimed) -> dict[int, Any]:
+    """Return the outputs that a step's input is made of; those of steps that were not taken are None."""
+    none: dict[int, Any] = dict.fromkeys(StepInput.from_json(claimed.row.input).needs())
+    return {**none, **{n: decode(text) for n, text in claimed.outputs.items()}}
 
 
 def fill(given: StepInput, outputs: Mapping[int, Any], names: Mapping[int, str]) -> tuple[list[Any], dict[str, Any]]:
@@ -52,30 +56,25 @@ def fill(given: StepInput, outputs: Mapping[int, Any], names: Mapping[int, str])
     kwargs = {key: template.fill(each, outputs) for key, each in given.kwargs.items()}
     if given.from_predecessors:
         several = {names[n]: outputs[n] for n in sorted(names)}
-        args.insert(0, several if len(several) > 1 else next(iter(several.values())))
+        args.insert(0, several if given.from_predecessors > 1 else next(iter(several.values()), None))
     return args, kwargs
 
 
-def elements(claimed: Claimed) -> list[str]:
-    """Return the inputs of a map's parts as JSON text: each element, then what the map gives to all.
+def elements(claimed: Claimed) -> list[StepInput]:
+    """Return the inputs of a map's parts: each element, then what the map gives to all.
 
     Raises:
         UnserialisableElements: What it maps over is no list.
     """
-    given = StepInput.from_json(claimed.input)
-    outputs = {n: decode(text) for n, text in claimed.outputs.items()}
+    given = StepInput.from_json(claimed.row.input)
+    outputs = _outputs(claimed)
     items = template.fill(given.items, outputs)
     if not isinstance(items, list):
         raise UnserialisableElements(claimed.name, type(items).__name__)
     rest = [template.encode(template.fill(each, outputs), _nothing) for each in given.args]
     kwargs = {key: template.encode(template.fill(each, outputs), _nothing) for key, each in given.kwargs.items()}
     each_item: Sequence[Any] = items  # pyright: ignore[reportUnknownVariableType]
-    return [_part(item, rest, kwargs) for item in each_item]
-
-
-def _part(item: object, rest: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    args = [template.encode(item, _nothing), *rest]
-    return json.dumps(StepInput(args, kwargs).to_json(), separators=(",", ":"), ensure_ascii=False)
+    return [StepInput([template.encode(item, _nothing), *rest], kwargs) for item in each_item]
 
 
 def _nothing(_value: object) -> None:
@@ -95,7 +94,7 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with pydantic's checks, or itself where it has no annotations that pydantic understands."""
     annotations = getattr(function, "__annotations__", {})
-    if not annotations or not inspect.isroutine(function):
+    if not annotations or not inspect.isfunction(function):
         return function
     config = ConfigDict(arbitrary_types_allowed=True)
     try:

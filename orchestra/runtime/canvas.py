@@ -76,9 +76,9 @@ def _chained(app: Celery, links: Sequence[Any]) -> Any:
 def _signature(plan: Plan, step: PlannedStep, app: Celery) -> Any:
     """Return a step as a signature of its own: on stock Celery it gets the results before it as first argument."""
     before = [] if step.waits_for is None else list(plan.joins[step.waits_for].parts)
-    if step.is_map or not set(step.input.needs()) <= set(before):
+    if step.is_map or step.whens or not set(step.input.needs()) <= set(before):
         raise NotSeriesParallel
-    plain = not before or (step.input.from_predecessors and len(before) == 1)
+    plain = not before or step.input.from_predecessors == 1
     options = {"queue": step.queue, **({} if step.name == step.target.task else {"shadow": step.name})}
     if plain and step.target.task != GENERIC:
         return app.signature(

@@ -45,7 +45,8 @@ class Cycle:
 
     def record(self, claimed: Claimed, outcome: Outcome, following: Sequence[object] = ()) -> Recorded | None:
         """Record what a claim came to and hand on. None when a newer claim or a cancel stands; nothing changed then."""
-        retry = RetryPolicy.from_json(dict(claimed.retry)) if claimed.retry else ONCE
+        row = claimed.row
+        retry = RetryPolicy.from_json(dict(row.retry)) if row.retry else ONCE
         change = decide(outcome, name=claimed.name, attempts=claimed.attempts, crashes=claimed.crashes, retry=retry)
         recorded = self.store.record(claimed.claim, change, self.clock())
         self._hand_on(recorded, following)

@@ -80,6 +80,7 @@ class Reconciler:
             self._renew()
             self._renew_at = at + 0.3 * self._lease_s
         now = self._cycle.clock()
+        self._store.announce(self.incarnation, now - TICK_S, now)
         dispatches, next_due = self._store.due(now)
         self._cycle.send(dispatches)
         if at >= self._inspect_at:

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from orchestra.engine.plan import Target
 from orchestra.errors import CannotTravel, InvalidOption, TaskNotFound
-from orchestra.model.function import TaskFunction
+from orchestra.model.function import TaskFunction, WorkflowFunction
+from orchestra.model.graph import identity
 
 GENERIC = "orchestra.step"
 """The Celery task that carries every step that is not a Celery task itself."""
@@ -132,7 +133,7 @@ class Registry:
         except AttributeError:
             return None, f"module {module!r} has no {qualname!r}"
         trusted = module == "__main__" or module.partition(".")[0] in self.modules
-        if not (trusted or isinstance(found, TaskFunction)):
+        if not (trusted or isinstance(found, TaskFunction | WorkflowFunction) or found is identity):
             return None, f"{path!r} is no @task, and its module is not among those that may be called here"
         return (found, "") if callable(found) else (None, f"{path!r} cannot be called")
 
@@ -147,16 +148,23 @@ def celery_task_name(agent: object) -> str | None:
 
 def body_of(agent: object) -> Callable[..., Any]:
     """Return the function behind a ``@task``, or the callable itself."""
+    if isinstance(agent, WorkflowFunction):
+        return agent.bind
     return agent.body if isinstance(agent, TaskFunction) else cast(Callable[..., Any], agent)
 
 
+def _written(agent: object) -> object:
+    """Return the function as it was written, behind any decoration of ours."""
+    return agent.body if isinstance(agent, TaskFunction | WorkflowFunction) else agent
+
+
 def _same_task(one: object, other: object) -> bool:
-    return body_of(one) is body_of(other)
+    return _written(one) is _written(other)
 
 
 def _importable(agent: object) -> tuple[str, str | None]:
     """Return ``module:qualname`` of a callable, and why it would not lead back to it elsewhere, if it would not."""
-    function = body_of(agent)
+    function = _written(agent)
     named = agent if hasattr(agent, "__qualname__") else type(agent)
     module = getattr(named, "__module__", None) or "__main__"
     qualname = getattr(named, "__qualname__", type(agent).__qualname__)
@@ -171,14 +179,14 @@ def _importable(agent: object) -> tuple[str, str | None]:
         found: object = functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
     except (ImportError, AttributeError):
         return path, f"{path!r} leads nowhere"
-    if body_of(found) is not function:
+    if _written(found) is not function:
         return path, f"{path!r} leads to something else"
     return path, None
 
 
 def _takes_input(agent: object) -> bool:
     try:
-        parameters = inspect.signature(body_of(agent)).parameters
+        parameters = inspect.signature(cast(Callable[..., Any], _written(agent))).parameters
     except (TypeError, ValueError):
         return True
     return bool(parameters)

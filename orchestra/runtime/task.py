@@ -8,12 +8,11 @@ from typing import Any, ClassVar, NoReturn
 from celery import Celery, Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
-from orchestra.engine.outcome import Spread
 from orchestra.engine.plan import StepInput
 from orchestra.errors import EndedWithoutOutcome, TaskNotFound
 from orchestra.model.function import StepOptions
 from orchestra.model.graph import current_builder
-from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, is_step
+from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, Elements, is_step
 from orchestra.runtime.backend import StepBackend
 from orchestra.runtime.body import arguments, call, elements, fill, inside
 from orchestra.runtime.publisher import HEADER
@@ -38,7 +37,7 @@ class StepMixin:
 
     def _take(self, claimed: Claimed, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Put the arguments of the step in place of those of the message."""
-        if not claimed.is_map:
+        if not claimed.row.is_map:
             filled, named = arguments(claimed)
             args[:] = filled
             kwargs.update(named)
@@ -59,12 +58,12 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass]
         claimed: Claimed | None = getattr(self.request, CLAIM, None)
         if claimed is None:
             return self._run_on_stock_celery(args, kwargs)
-        if claimed.is_map:
-            return Spread(elements(claimed))
-        function = body_of(self.orchestra.registry.resolve(claimed.target))
+        if claimed.row.is_map:
+            return Elements(elements(claimed))
+        function = body_of(self.orchestra.registry.resolve(claimed.row.target))
         filled, named = arguments(claimed)
         with inside(claimed):
-            return _with_outcome(claimed, lambda: call(function, filled, named, claimed.timeout_s))
+            return _with_outcome(claimed, lambda: call(function, filled, named, claimed.row.timeout_s))
 
     def _run_on_stock_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run a signature of ``orch.compile``: it says itself what to call, and Celery gives the results before it."""
@@ -95,8 +94,8 @@ class AdoptedMixin(StepMixin):
         claimed: Claimed | None = getattr(self.request, CLAIM, None)
         if claimed is None:
             return super().__call__(*args, **kwargs)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
-        if claimed.is_map:
-            return Spread(elements(claimed))
+        if claimed.row.is_map:
+            return Elements(elements(claimed))
         # Celery's own __call__ would push another request, and hide the one that the body may ask for.
         body = super().__call__ if self._own_call else self.run  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
         with inside(claimed):

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from orchestra.engine.outcome import Change
 from orchestra.engine.plan import Plan
+from orchestra.engine.rows import StepRow
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
@@ -57,6 +58,7 @@ class Dispatch:
     timeout_s: float | None = None
     chain: Sequence[Sequence[object]] = ()
     """The links that follow in the same segment: ``[n, task, name, queue, priority]`` each."""
+    is_single: bool = False
     parent: str | None = None
     """Celery id of the step whose record released this one."""
 
@@ -82,22 +84,20 @@ class Claimed:
     """What a worker needs to run a step."""
 
     claim: ClaimRef
-    name: str
-    task: str
-    target: str
-    is_map: bool
-    input: Mapping[str, object]
-    """Templates, as ``StepInput.to_json`` wrote them."""
-    outputs: Mapping[int, str]
-    """JSON texts of the outputs that the templates name, and of all predecessors where these are the input."""
-    predecessors: Mapping[int, str]
-    """Names of the predecessors by number, where their outputs are the input."""
-    metadata: Mapping[str, object]
-    retry: Mapping[str, object] | None
-    timeout_s: float | None
+    row: StepRow
+    """The step as it was created; its templates are filled in with ``outputs``."""
     attempts: int
     crashes: int
-    run_name: str = ""
+    outputs: Mapping[int, str] = field(default_factory=dict[int, str])
+    """JSON texts of the outputs that the templates name, and of the predecessors where these are the input.
+    What was not taken has none."""
+    predecessors: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Names of the predecessors on the ways that were taken, where their outputs are the input."""
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.row.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,10 @@ class Store(Protocol):
         ...
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
-        """Give a QUEUED step to a worker (an incarnation), or say why not. Event: task.started.
+        """Give a QUEUED step to a worker (an incarnation), or say why not.
+
+        The event task.started is written by ``announce`` or, for a step that is over before, by the transaction that
+        ends the claim; either way before the event of its end.
 
         A step that is not QUEUED, or a message of an older generation, is refused and nothing changes: doubles of a
         message cost a read.
@@ -182,12 +185,24 @@ class Store(Protocol):
         """
         ...
 
+    def announce(self, worker: str, started_before: float, now: float) -> int:
+        """Write task.started of what a worker has been running since before a time; returns how many there were."""
+        ...
+
+    def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
+        """Set numbers aside for steps and joins that will be added to a run; returns the first of each."""
+        ...
+
     def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
         """Record what a claim came to: outcome, joins, releases, run end and events; None when superseded.
 
         Superseded means that the step is no longer RUNNING under this claim. Nothing changes then.
-        A failure ends the run: what has not started is SKIPPED with the reason, running steps go on to their end,
-        then the run is FAILED. Every record also refills the windows that it made room in.
+        ``engine.join.verdict`` says what an arrival at a join means. Steps that are skipped count at their own joins
+        in the same transaction. In a run that fails at the first failure, what has not started is SKIPPED with the
+        reason, running steps go on to their end, then the run is FAILED; in one that continues, only what depends on
+        the failure is. A step with a fallback does not fail: the fallback is added and its output taken. ``Expanded``
+        adds steps; their parent is WAITING until those that feed nothing have ended, and takes their output.
+        Every record also refills the windows that it made room in.
         """
         ...
 

@@ -5,20 +5,30 @@ hold the rows. Order matters for databases with row locks: a step's own row come
 (whose numbers are greater), then the run. Two records of one run therefore never wait for each other in a circle.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
+from orchestra.engine.join import Arrivals, Verdict, Way, verdict
 from orchestra.engine.outcome import Change, Completed, Expanded, Failed, Reopened, Rescheduled, Vanished, decide
-from orchestra.engine.plan import Plan, PlannedStep, StepInput
+from orchestra.engine.plan import StepInput
+from orchestra.engine.rows import JoinRow, StepRow, rows
 from orchestra.errors import KeyConflict
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
-from orchestra.store.contract import ClaimRef, Claimed, Created, Dispatch, NewRun, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused
+
+Window = Callable[[str], int]
+"""How many ready steps of a queue and priority may be with the broker."""
+Entry = tuple[str, Sequence[int], Mapping[str, object]]
+"""An event as it is written: type, numbers of the steps it is about, data."""
+
+_CANCELLED = ErrorInfo("Cancelled", "cancelled by request")
+_ENDING = ErrorInfo("Skipped", "not tried again, because the run was ending")
+_NOT_TAKEN = ErrorInfo("NotTaken", "not run, because no way into it was taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +45,17 @@ class Hot:
     attempts: int
     crashes: int
     retry: Mapping[str, object] | None
-    generation: int
+    fallback: Sequence[str] | None
+    claims: int
+    announced: int
+    """The newest claim whose start is in the log."""
     started_at: float | None
+    worker: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a claim, or a map, is left."""
+    """How a claim, or a step that waited for others, is left."""
 
     status: S
     output: str | None = None
@@ -50,6 +64,7 @@ class Ending:
     crashed: bool = False
     due_at: float | None = None
     parts_left: int | None = None
+    collects: int | None = None
     completed_at: float | None = None
 
 
@@ -61,6 +76,8 @@ class RunState:
     ending: WorkflowStatus | None
     """The status that it will have when what is running has ended."""
     single: bool
+    goes_on: bool
+    """Whether a failure leaves the rest of the run going."""
 
 
 class Transaction(Protocol):
@@ -70,42 +87,69 @@ class Transaction(Protocol):
         """Return (run id, fingerprint, whether by key) of the run that has this key or id."""
         ...
 
-    def add_run(self, run: NewRun, status: WorkflowStatus, remaining: int, now: float) -> None: ...
-    def add_steps(self, run_id: str, rows: Sequence[Mapping[str, object]], now: float) -> None: ...
-    def add_joins(self, run_id: str, plan: Plan) -> None: ...
-    def claim(self, message: MessageRef, worker: str, now: float) -> tuple[Claimed, int | None, str] | None:
-        """Take a QUEUED step: what is known without its inputs, the join that released it, and its key."""
+    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> None:
+        """Insert a RUNNING run that waits for ``remaining`` steps and has used so many numbers."""
+        ...
+
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None: ...
+    def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None: ...
+    def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]: ...
+    def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
+        """Take a QUEUED step: everything but its inputs."""
         ...
 
     def status(self, ref: StepRef) -> S | None: ...
     def outputs(self, run_id: str, numbers: Sequence[int]) -> dict[int, str]: ...
-    def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str | None]]:
-        """Return (name, output) of the parts of a join, by number."""
+    def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str]]:
+        """Return (name, output) of the parts of a join whose ways were taken, by number."""
         ...
 
     def held_step(self, claim: ClaimRef) -> Hot | None: ...
-    def end(self, claim: ClaimRef, ending: Ending) -> Hot | None: ...
-    def add_parts(self, run_id: str, parent: int, inputs: Sequence[str], now: float) -> list[str]:
-        """Insert the parts of a map, those that may run at once as QUEUED. Returns the queues that got some."""
+    def end(self, claim: ClaimRef, ending: Ending) -> Hot | None:
+        """Leave RUNNING, if the claim is the newest."""
         ...
 
-    def count_join(self, run_id: str, join: int) -> int: ...
-    def release(self, run_id: str, join: int) -> list[tuple[int, str]]:
-        """Make the bodies of a join QUEUED. Returns (number, queue) of each."""
+    def end_waiting(self, run_id: str, n: int, ending: Ending) -> Hot | None:
+        """Leave WAITING."""
         ...
 
-    def count_part(self, run_id: str, parent: int) -> tuple[int, int | None] | None:
-        """Return (parts left, max_parallel) of a map after one more part; None when the map is no longer WAITING."""
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+        """Insert a QUEUED step with the input of another one, and that as its parent. Returns its queue."""
+        ...
+
+    def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals: ...
+    def release(
+        self, run_id: str, join: int, at_once: int | None, now: float
+    ) -> tuple[list[tuple[int, str]], list[Dispatch]]:
+        """Make the bodies of a join QUEUED: (number, queue) of each.
+
+        Where ``at_once`` (a window) is given and has room, with nothing waiting, they are sent as well.
+        """
+        ...
+
+    def skip(self, run_id: str, join: int, error: ErrorInfo, now: float) -> list[Hot]:
+        """Make the PENDING bodies of a join SKIPPED."""
+        ...
+
+    def count_part(self, run_id: str, parent: int, broken: bool) -> tuple[int, int, int | None, int | None] | None:
+        """Return (parts left, parts broken, collects, max_parallel) of a WAITING step after one more part."""
         ...
 
     def release_part(self, run_id: str, parent: int) -> list[tuple[int, str]]: ...
-    def end_map(self, run_id: str, parent: int, now: float) -> Hot | None: ...
-    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None]:
-        """Return (remaining, ending) of a run after one more of the steps it waits for."""
+    def part_outputs(self, run_id: str, parent: int) -> str:
+        """Return the JSON text of the list of outputs of a step's parts."""
+        ...
+
+    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
+        """Return (remaining, ending, whether an error is noted) of a run after one more step that it waits for."""
         ...
 
     def run_state(self, run_id: str) -> RunState: ...
-    def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo | None) -> bool: ...
+    def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool: ...
+    def note_error(self, run_id: str, error: ErrorInfo) -> None:
+        """Keep the first error of a run that goes on."""
+        ...
+
     def stop(
         self, run_id: str, status: S, error: ErrorInfo, now: float, *, running_too: bool
     ) -> list[tuple[int, str]]: ...
@@ -117,28 +161,34 @@ class Transaction(Protocol):
     def count_sent(self, queue: str, priority: int, window: int) -> int: ...
     def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]: ...
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]: ...
+    def unannounced(self, worker: str, started_before: float) -> list[tuple[StepRef, bool, Entry]]:
+        """Mark the starts of a worker's claims as being in the log; returns the step, whether single, and the event."""
+        ...
+
     def append(
-        self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[object], now: float
+        self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float
     ) -> None: ...
-
-
-_CANCELLED = ErrorInfo("Cancelled", "cancelled by request")
-_ENDING = ErrorInfo("Skipped", "not tried again, because the run was ending")
-
-Entry = tuple[str, Sequence[int], Mapping[str, object]]
 
 
 class Effects:
     """What one transaction does to one run beside its main change: events, and queues whose windows may have room."""
 
-    def __init__(self, tx: Transaction, run_id: str, single: bool, window: int, now: float) -> None:
+    def __init__(self, tx: Transaction, run_id: str, single: bool, window: Window, now: float) -> None:
         self.tx, self.run_id, self.single, self.window, self.now = tx, run_id, single, window, now
         self.entries: list[Entry] = []
         self.queues: dict[str, None] = {}
+        self.dispatches: list[Dispatch] = []
 
     def say(self, event: str, numbers: Sequence[int] = (), **data: object) -> None:
         """Add an event of the run that the transaction is about."""
         self.entries.append((event, numbers, data))
+
+    def release(self, join: int, bodies: int, queue: str) -> None:
+        """The steps behind a join became ready."""
+        at_once = self.window(queue) if bodies == 1 else None
+        released, sent = self.tx.release(self.run_id, join, at_once, self.now)
+        self.released(released)
+        self.dispatches += sent
 
     def released(self, steps: Sequence[tuple[int, str]]) -> None:
         """Steps became ready."""
@@ -154,15 +204,15 @@ class Effects:
         """Write the events and fill the windows; the last thing in a transaction."""
         if self.entries:
             self.tx.append(self.run_id, self.single, None, self.entries, self.now)
-        return fill(self.tx, list(self.queues), self.window, self.now)
+        return self.dispatches + fill(self.tx, list(self.queues), self.window, self.now)
 
 
-def fill(tx: Transaction, queues: Sequence[str], window: int, now: float) -> list[Dispatch]:
+def fill(tx: Transaction, queues: Sequence[str], window: Window, now: float) -> list[Dispatch]:
     """Send the best waiting steps of each queue as far as its window has room for their priority."""
     dispatches: list[Dispatch] = []
     for queue in queues:
         while (priority := tx.best_waiting(queue)) is not None:
-            room = window - tx.count_sent(queue, priority, window)
+            room = window(queue) - tx.count_sent(queue, priority, window(queue))
             picked = tx.pick(queue, priority, room, now) if room > 0 else []
             dispatches += picked
             if len(picked) >= room:
@@ -170,7 +220,7 @@ def fill(tx: Transaction, queues: Sequence[str], window: int, now: float) -> lis
     return dispatches
 
 
-def create_runs(tx: Transaction, runs: Sequence[NewRun], window: int, now: float) -> list[Created]:
+def create_runs(tx: Transaction, runs: Sequence[NewRun], window: Window, now: float) -> list[Created]:
     """See the contract."""
     created: list[Created] = []
     queues: dict[str, None] = {}
@@ -179,21 +229,20 @@ def create_runs(tx: Transaction, runs: Sequence[NewRun], window: int, now: float
         if taken is not None:
             created.append(_existing(run, *taken))
             continue
-        plan = run.plan
-        status = WorkflowStatus.RUNNING
-        tx.add_run(run, status, len(plan.last), now)
-        tx.add_steps(run.id, [_row(step, plan) for step in plan.steps], now)
-        tx.add_joins(run.id, plan)
-        ready = [step for step in plan.steps if step.waits_for is None]
+        steps, joins = rows(run.plan)
+        tx.add_run(run, len(run.plan.last), len(steps), len(joins), now)
+        tx.add_steps(run.id, steps, now)
+        tx.add_joins(run.id, joins)
+        ready = [step for step in steps if step.status is S.QUEUED]
         entries: list[Entry] = [] if run.single else [("workflow.started", (), {"name": run.name})]
-        entries.append(("task.submitted", [step.n for step in plan.steps], {}))
+        entries.append(("task.submitted", [step.n for step in steps], {}))
         entries.append(("task.queued", [step.n for step in ready], {}))
         tx.append(run.id, run.single, None, entries, now)
         queues.update(dict.fromkeys(step.queue for step in ready))
         created.append(Created(run.id, ()))
     dispatches = fill(tx, list(queues), window, now)
     # Which run of the call a dispatch belongs to does not matter: they are published together.
-    return [Created(each.run_id, dispatches if at == 0 else (), each.existing) for at, each in enumerate(created)]
+    return [replace(each, dispatches=dispatches if at == 0 else ()) for at, each in enumerate(created)]
 
 
 def _existing(run: NewRun, run_id: str, fingerprint: str | None, by_key: bool) -> Created:
@@ -204,67 +253,79 @@ def _existing(run: NewRun, run_id: str, fingerprint: str | None, by_key: bool) -
     return Created(run_id, (), existing=True)
 
 
-def _row(step: PlannedStep, plan: Plan) -> dict[str, object]:
-    """Return the columns of a step as it begins."""
-    feeds = [[j, len(plan.joins[j].parts), len(plan.joins[j].bodies)] for j in step.feeds]
-    chain = [
-        [each.n, each.target.task, each.name, each.queue, each.priority] for each in (plan.steps[n] for n in step.chain)
-    ]
-    return {
-        "n": step.n,
-        "key": step.key,
-        "name": step.name,
-        "task": step.target.task,
-        "target": step.target.path,
-        "status": S.QUEUED if step.waits_for is None else S.PENDING,
-        "priority": step.priority,
-        "queue": step.queue,
-        "rank": step.rank,
-        "input": step.input.to_json(),
-        "retry": step.retry.to_json() if step.retry else None,
-        "timeout_s": step.timeout_s,
-        "metadata": dict(step.metadata) or None,
-        "is_map": step.is_map,
-        "max_parallel": step.max_parallel,
-        "waits_for": step.waits_for,
-        "feeds": feeds or None,
-        "chain": chain or None,
-        "parent": None,
-    }
-
-
 def claim(tx: Transaction, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
     """See the contract."""
-    taken = tx.claim(message, worker, now)
-    if taken is None:
+    claimed = tx.claim(message, worker, now)
+    if claimed is None:
         status = tx.status(message.step)
         return Refused(status, "no such step" if status is None else f"it is {status}, or the message is an old one")
-    claimed, waits_for, key = taken
-    given = StepInput.from_json(claimed.input)
-    outputs = tx.outputs(message.step.run_id, given.needs())
+    given = StepInput.from_json(claimed.row.input)
+    needs, waits_for = given.needs(), claimed.row.waits_for
+    if not needs and not given.from_predecessors:
+        return claimed
+    outputs = tx.outputs(message.step.run_id, needs)
     names: dict[int, str] = {}
     if given.from_predecessors and waits_for is not None:
         for n, (name, output) in tx.predecessors(message.step.run_id, waits_for).items():
-            names[n] = name
-            outputs[n] = "null" if output is None else output
-    data = {"name": claimed.name, "attempt": claimed.attempts + 1, "claim": claimed.claim.claim}
-    single = key == message.step.run_id
-    tx.append(message.step.run_id, single, worker, [("task.started", (message.step.n,), data)], now)
+            names[n], outputs[n] = name, output
     return replace(claimed, outputs=outputs, predecessors=names)
 
 
-def record(tx: Transaction, claim: ClaimRef, change: Change, window: int, now: float) -> Recorded | None:
+def announce(tx: Transaction, worker: str, started_before: float, now: float) -> int:
     """See the contract."""
-    hot = tx.end(claim, _ending(change, now))
+    started = tx.unannounced(worker, started_before)
+    for ref, single, entry in started:
+        tx.append(ref.run_id, single, worker, [entry], now)
+    return len(started)
+
+
+def started_entry(n: int, name: str, attempts: int, claims: int, worker: str, at: float) -> Entry:
+    """Return the event of a start. Its time is that of the claim, not that of the transaction that writes it."""
+    return "task.started", [n], {"name": name, "attempt": attempts, "claim": claims, "worker": worker, "at": at}
+
+
+def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float) -> Recorded | None:
+    """See the contract."""
+    run_id = claim.ref.step.run_id
+    fallback = _fallback(tx, claim) if isinstance(change, Failed) else None
+    ending = _ending(change, now)
+    if fallback is not None:
+        ending = replace(ending, status=S.WAITING, parts_left=1, collects=fallback[0], completed_at=None)
+    hot = tx.end(claim, ending)
     if hot is None:
         return None
-    run_id = claim.ref.step.run_id
     effects = Effects(tx, run_id, hot.key == run_id, window, now)
+    if hot.announced < hot.claims:
+        attempt = hot.attempts + (not ending.attempted)
+        effects.entries.append(
+            started_entry(hot.n, hot.name, attempt, hot.claims, hot.worker or "", hot.started_at or now)
+        )
     effects.touch(hot.queue)
-    ended_run = _follow_up(tx, effects, hot, change)
+    if fallback is not None:
+        ended_run: WorkflowStatus | None = None
+        _fall_back(tx, effects, hot, *fallback, ending.error)
+    else:
+        ended_run = _follow_up(tx, effects, hot, change)
     parent = claim.ref.celery_id
     dispatches = [replace(each, parent=parent) if each.ref.step.run_id == run_id else each for each in effects.commit()]
     return Recorded(dispatches, ended_run)
+
+
+def _fallback(tx: Transaction, claim: ClaimRef) -> tuple[int, Sequence[str]] | None:
+    """Return the number and the call of what runs in the place of a step that is about to fail, if something does."""
+    held = tx.held_step(claim)
+    if held is None or held.fallback is None:
+        return None
+    run_id = claim.ref.step.run_id
+    return None if tx.run_state(run_id).ending is not None else (tx.reserve(run_id, 1, 0)[0], held.fallback)
+
+
+def _fall_back(
+    tx: Transaction, effects: Effects, hot: Hot, n: int, fallback: Sequence[str], error: ErrorInfo | None
+) -> None:
+    queue = tx.add_fallback(effects.run_id, hot.n, n, fallback, effects.now)
+    effects.say("task.retrying", [hot.n], name=hot.name, error=str(error)[:500], fallback=fallback[2])
+    effects.released([(n, queue)])
 
 
 def _ending(change: Change, now: float) -> Ending:
@@ -277,8 +338,8 @@ def _ending(change: Change, now: float) -> Ending:
             return Ending(S.RETRYING, None, error, attempted=True, due_at=now + after_s)
         case Reopened(reason):
             return Ending(S.QUEUED, None, ErrorInfo("WorkerLost", reason), crashed=True)
-        case Expanded(inputs):
-            return Ending(S.WAITING, parts_left=len(inputs))
+        case Expanded(expansion):
+            return Ending(S.WAITING, parts_left=expansion.parts, collects=expansion.collects)
         case _:
             assert_never(change)
 
@@ -286,16 +347,15 @@ def _ending(change: Change, now: float) -> Ending:
 def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> WorkflowStatus | None:
     about: dict[str, object] = {"name": hot.name, "attempt": hot.attempts}
     match change:
-        case Completed():
+        case Completed(_output, dead):
             if hot.started_at is not None:
                 about["duration_s"] = round(effects.now - hot.started_at, 6)
             effects.say("task.completed", [hot.n], **about)
-            return _completed(tx, effects, hot)
+            return _ended(tx, effects, hot, Way.LIVE, dead)
         case Failed(error):
-            effects.say("task.failed", [hot.n], **about, error=str(error)[:500], error_type=error.type)
-            return _end_early(tx, effects, hot.name, WorkflowStatus.FAILED, error)
-        case Expanded(inputs) if not inputs:
-            return _map_done(tx, effects, hot.n)
+            return _failed(tx, effects, hot, error, about)
+        case Expanded(expansion) if not expansion.steps:
+            return _gather(tx, effects, hot.n, 0, None)
         case Rescheduled() | Reopened() | Expanded():
             if tx.run_state(effects.run_id).ending is not None:
                 # The run is only waiting for what is running to be over: nothing is begun any more.
@@ -316,37 +376,110 @@ def _go_on(
             effects.say("task.retrying", [hot.n], **about, error=str(error)[:500], after_s=round(after_s, 3))
         case Reopened(reason):
             effects.say("task.retrying", [hot.n], **about, error=reason, crashes=hot.crashes, after_s=0)
-        case Expanded(inputs):
-            effects.touch(*tx.add_parts(effects.run_id, hot.n, inputs, effects.now))
-            effects.say("task.submitted", [hot.n], name=hot.name, parts=len(inputs))
+        case Expanded(expansion):
+            tx.add_steps(effects.run_id, expansion.steps, effects.now)
+            tx.add_joins(effects.run_id, expansion.joins)
+            effects.say("task.submitted", [step.n for step in expansion.steps], of=hot.n)
+            effects.released([(step.n, step.queue) for step in expansion.steps if step.status is S.QUEUED])
         case _:
             assert_never(change)
 
 
-def _completed(tx: Transaction, effects: Effects, hot: Hot) -> WorkflowStatus | None:
-    """Count every join that the step feeds, release what became ready, and end what ends with it."""
-    for join, parts, _bodies in hot.feeds:
-        if parts == 1 or tx.count_join(effects.run_id, join) == 0:
-            effects.released(tx.release(effects.run_id, join))
-    if hot.parent is not None:
-        of_map = tx.count_part(effects.run_id, hot.parent)
-        if of_map is not None:
-            left, max_parallel = of_map
+def _failed(
+    tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo, about: Mapping[str, object]
+) -> WorkflowStatus | None:
+    """A step failed for good, unless it has a fallback: end the run, or let go on what does not depend on it."""
+    told = {**about, "error": str(error)[:500], "error_type": error.type}
+    effects.say("task.failed", [hot.n], **told)
+    if tx.run_state(effects.run_id).goes_on:
+        tx.note_error(effects.run_id, _blamed(effects, hot.name, error))
+        return _ended(tx, effects, hot, Way.BROKEN)
+    _fail_parents(tx, effects, hot, error)
+    return _end_early(tx, effects, hot.name, WorkflowStatus.FAILED, error)
+
+
+def _fail_parents(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo) -> None:
+    """What a failed step was a part of has failed with it."""
+    blamed = replace(error, message=f"{hot.name!r}: {error}")
+    parent = hot.parent
+    while parent is not None:
+        ended = tx.end_waiting(effects.run_id, parent, Ending(S.FAILED, error=blamed, completed_at=effects.now))
+        if ended is None:
+            return
+        effects.say("task.failed", [ended.n], name=ended.name, error=str(blamed)[:500], error_type=error.type)
+        parent = ended.parent
+
+
+def _ended(
+    tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozenset[int] = frozenset()
+) -> WorkflowStatus | None:
+    """Count a step wherever it counts. What is skipped because of it is counted in turn."""
+    ended_run: WorkflowStatus | None = None
+    arriving: list[tuple[Hot, Way, frozenset[int]]] = [(hot, way, dead)]
+    while arriving:
+        each, its_way, its_dead = arriving.pop()
+        for join, parts, bodies in each.feeds:
+            way_in = Way.DEAD if its_way is Way.LIVE and join in its_dead else its_way
+            arriving += _arrive(tx, effects, each, join, parts, bodies, way_in)
+        ended_run = _count(tx, effects, each, its_way) or ended_run
+    return ended_run
+
+
+def _arrive(
+    tx: Transaction, effects: Effects, hot: Hot, join: int, parts: int, bodies: int, way: Way
+) -> list[tuple[Hot, Way, frozenset[int]]]:
+    """Count a step at a join; release what is behind it, or return what was skipped."""
+    if parts == 1:
+        arrivals = Arrivals(0, live=int(way is Way.LIVE), broken=int(way is Way.BROKEN))
+    else:
+        arrivals = tx.count_join(effects.run_id, join, way, hot.n)
+    match verdict(arrivals):
+        case Verdict.WAIT:
+            return []
+        case Verdict.RELEASE:
+            effects.release(join, bodies, hot.queue)
+            return []
+        case Verdict.SKIP:
+            error, onward = _NOT_TAKEN, Way.DEAD
+        case Verdict.BREAK:
+            error = ErrorInfo("Skipped", f"not run, because {hot.name!r} before it did not complete")
+            onward = Way.BROKEN
+    skipped = tx.skip(effects.run_id, join, error, effects.now)
+    if skipped:
+        effects.say("task.skipped", [each.n for each in skipped], because=hot.name)
+    return [(each, onward, frozenset[int]()) for each in skipped]
+
+
+def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way) -> WorkflowStatus | None:
+    """Count a step that has ended with its parent or with its run."""
+    if not hot.feeds:
+        if hot.parent is None:
+            return _count_run(tx, effects)
+        of_parent = tx.count_part(effects.run_id, hot.parent, way is Way.BROKEN)
+        if of_parent is not None:
+            left, broken, collects, max_parallel = of_parent
             if left == 0:
-                return _map_done(tx, effects, hot.parent)
+                return _gather(tx, effects, hot.parent, broken, collects)
             if max_parallel is not None:
                 effects.released(tx.release_part(effects.run_id, hot.parent))
-    elif not hot.feeds:
-        return _count_run(tx, effects)
     return None if tx.run_state(effects.run_id).ending is None else _count_run(tx, effects)
 
 
-def _map_done(tx: Transaction, effects: Effects, parent: int) -> WorkflowStatus | None:
-    done = tx.end_map(effects.run_id, parent, effects.now)
-    if done is None:
+def _gather(tx: Transaction, effects: Effects, parent: int, broken: int, collects: int | None) -> WorkflowStatus | None:
+    """All parts of a step have ended: so has it, with their output."""
+    if broken:
+        error = ErrorInfo("PartsFailed", f"{broken} of its parts did not complete")
+        hot = tx.end_waiting(effects.run_id, parent, Ending(S.FAILED, error=error, completed_at=effects.now))
+        return None if hot is None else _failed(tx, effects, hot, error, {"name": hot.name, "attempt": hot.attempts})
+    if collects is None:
+        output = tx.part_outputs(effects.run_id, parent)
+    else:
+        output = tx.outputs(effects.run_id, [collects]).get(collects, "null")
+    hot = tx.end_waiting(effects.run_id, parent, Ending(S.COMPLETED, output, completed_at=effects.now))
+    if hot is None:
         return None
-    effects.say("task.completed", [done.n], name=done.name, attempt=done.attempts)
-    return _completed(tx, effects, done)
+    effects.say("task.completed", [hot.n], name=hot.name, attempt=hot.attempts)
+    return _ended(tx, effects, hot, Way.LIVE)
 
 
 def _end_early(
@@ -354,8 +487,7 @@ def _end_early(
 ) -> WorkflowStatus | None:
     """Skip what has not started, and wait for what is running."""
     run_id = effects.run_id
-    blamed = error if effects.single else ErrorInfo(error.type, f"{name!r}: {error}", error.traceback)
-    if not tx.begin_ending(run_id, status, blamed):
+    if not tx.begin_ending(run_id, status, _blamed(effects, name, error)):
         return _count_run(tx, effects)
     reason = ErrorInfo("Skipped", f"not run, because {name!r} ended before: {str(error)[:300]}")
     skipped = tx.stop(run_id, S.SKIPPED, reason, effects.now, running_too=False)
@@ -367,9 +499,15 @@ def _end_early(
     return _end_run(tx, effects, status) if running == 0 else None
 
 
+def _blamed(effects: Effects, name: str, error: ErrorInfo) -> ErrorInfo:
+    return error if effects.single else replace(error, message=f"{name!r}: {error}")
+
+
 def _count_run(tx: Transaction, effects: Effects) -> WorkflowStatus | None:
-    remaining, ending = tx.count_run(effects.run_id)
-    return None if remaining > 0 else _end_run(tx, effects, ending or WorkflowStatus.COMPLETED)
+    remaining, ending, failed = tx.count_run(effects.run_id)
+    if remaining > 0:
+        return None
+    return _end_run(tx, effects, ending or (WorkflowStatus.FAILED if failed else WorkflowStatus.COMPLETED))
 
 
 def _end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus:
@@ -379,7 +517,7 @@ def _end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> Workf
     return status
 
 
-def vanish(tx: Transaction, claim: ClaimRef, reason: str, window: int, now: float) -> Recorded | None:
+def vanish(tx: Transaction, claim: ClaimRef, reason: str, window: Window, now: float) -> Recorded | None:
     """See the contract."""
     hot = tx.held_step(claim)
     if hot is None:
@@ -389,7 +527,7 @@ def vanish(tx: Transaction, claim: ClaimRef, reason: str, window: int, now: floa
     return record(tx, claim, change, window, now)
 
 
-def cancel(tx: Transaction, run_id: str, n: int | None, window: int, now: float) -> Recorded | None:
+def cancel(tx: Transaction, run_id: str, n: int | None, window: Window, now: float) -> Recorded | None:
     """See the contract."""
     run = tx.run_state(run_id)
     if run.ended:
@@ -412,15 +550,10 @@ def cancel(tx: Transaction, run_id: str, n: int | None, window: int, now: float)
     return Recorded(effects.commit(), ended_run)
 
 
-def due(tx: Transaction, window: int, now: float) -> list[Dispatch]:
+def due(tx: Transaction, window: Window, now: float) -> list[Dispatch]:
     """See the contract."""
     queues: dict[str, None] = {}
     for ref, queue, single in tx.due(now):
         tx.append(ref.run_id, single, None, [("task.queued", (ref.n,), {})], now)
         queues[queue] = None
     return fill(tx, list(queues), window, now) if queues else []
-
-
-def encoded(value: object) -> str | None:
-    """Return compact JSON text of something that is JSON already; None stays None."""
-    return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -5,14 +5,25 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestra.engine.rows import StepRow
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import ClaimRef, Claimed, Dispatch, Lease
+from orchestra.store.sql.statements import ROW
 from orchestra.store.transitions import Hot
 
 Row = tuple[Any, ...]
+
+
+JSON_COLUMNS = ("input", "retry", "metadata", "feeds", "chain", "whens", "fallback")
+"""The columns of a StepRow that are JSON text."""
+
+
+def encoded(value: object) -> str | None:
+    """Return compact JSON text; None is null."""
+    return None if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def loads(text: str | None) -> Any:
@@ -37,25 +48,36 @@ def error_of(text: str | None) -> ErrorInfo | None:
 
 def dispatch_of(row: Row) -> Dispatch:
     """Return a Dispatch from the columns DISPATCH."""
-    run_id, n, generation, task, name, queue, priority, timeout_s, chain, _key = row
+    run_id, n, generation, task, name, queue, priority, timeout_s, chain = row
     ref = MessageRef(StepRef(run_id, n), generation)
     return Dispatch(ref, task, name, queue, priority, timeout_s, loads(chain) or ())
 
 
 def hot_of(row: Row) -> Hot:
     """Return a Hot from the columns HOT."""
-    n, key, name, queue, feeds, parent, attempts, crashes, retry, generation, started_at = row
-    return Hot(n, key, name, queue, loads(feeds) or (), parent, attempts, crashes, loads(retry), generation, started_at)
+    n, key, name, queue, feeds, parent, attempts, crashes, retry, fallback, *rest = row
+    return Hot(n, key, name, queue, loads(feeds) or (), parent, attempts, crashes, loads(retry), loads(fallback), *rest)
 
 
-def claimed_of(message: MessageRef, row: Row) -> tuple[Claimed, int | None, str]:
-    """Return what CLAIM gives: the claim without its inputs, the join that released it, its key."""
-    claim, name, task, target, is_map, given, data, retry, timeout_s, attempts, crashes, waits_for, key = row
-    claimed = Claimed(
-        ClaimRef(message, claim), name, task, target, bool(is_map), json.loads(given), {}, {}, loads(data) or {},
-        loads(retry), timeout_s, attempts, crashes,
-    )  # fmt: skip
-    return claimed, waits_for, key
+def step_row_of(row: Row) -> StepRow:
+    """Return a StepRow from the columns ROW."""
+    values = dict(zip(ROW, row, strict=True))
+    values.update({name: loads(values[name]) for name in JSON_COLUMNS})
+    return StepRow(**{**values, "status": TaskStatus(values["status"]), "is_map": bool(values["is_map"])})
+
+
+def columns_of(step: StepRow) -> dict[str, object]:
+    """Return the columns ROW of a step that is created."""
+    values: dict[str, object] = {name: getattr(step, name) for name in ROW}
+    values.update({name: encoded(values[name]) for name in JSON_COLUMNS})
+    values["is_map"] = int(step.is_map)
+    return values
+
+
+def claimed_of(message: MessageRef, row: Row) -> Claimed:
+    """Return a claim, without its inputs, from the columns CLAIMED."""
+    claims, attempts, crashes = row[-3:]
+    return Claimed(ClaimRef(message, claims), step_row_of(row[:-3]), attempts, crashes)
 
 
 def step_of(row: Row) -> StepRecord:
@@ -90,9 +112,12 @@ def events_of(row: Row) -> list[Event]:
     at = datetime.fromtimestamp(time, UTC)
     found: list[Event] = []
     for kind, numbers, data in json.loads(entries):
+        # A start is written with the end of what it started; it says itself when it was, and where.
+        its_time = datetime.fromtimestamp(data.pop("at"), UTC) if "at" in data else at
+        its_worker = data.pop("worker", worker) if kind == "task.started" else worker
         for n in numbers or [None]:
             task_id = None if n is None else run_id if single else f"{run_id}.{n}"
-            found.append(Event(f"{seq}-{len(found)}", kind, at, run_id, task_id, None, worker, data))
+            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, None, its_worker, data))
     return found
 
 

@@ -73,12 +73,18 @@ _STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
 _CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
 _RUN = runs.c.id == _p("run_id")
 
-DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain", "key")
-HOT = ("n", "key", "name", "queue", "feeds", "parent", "attempts", "crashes", "retry", "generation", "started_at")
-CLAIMED = (
-    "claims", "name", "task", "target", "is_map", "input", "metadata", "retry", "timeout_s", "attempts", "crashes",
-    "waits_for", "key",
+DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
+HOT = (
+    "n", "key", "name", "queue", "feeds", "parent", "attempts", "crashes", "retry", "fallback", "claims", "announced",
+    "started_at", "worker",
 )  # fmt: skip
+ROW = (
+    "n", "key", "name", "task", "target", "status", "priority", "queue", "rank", "input", "retry", "timeout_s",
+    "metadata", "is_map", "max_parallel", "waits_for", "feeds", "chain", "whens", "parent", "fallback", "round",
+    "max_rounds",
+)  # fmt: skip
+"""The columns of a StepRow."""
+CLAIMED = (*ROW, "claims", "attempts", "crashes")
 RECORD = (
     "run_id", "n", "key", "name", "target", "status", "priority", "queue", "metadata", "claims", "attempts", "crashes",
     "generation", "output", "error", "worker", "created_at", "due_at", "started_at", "completed_at", "parent",
@@ -89,10 +95,7 @@ RUN = (
 )  # fmt: skip
 
 # --- creating -------------------------------------------------------------------------------------------------------
-_NEW_STEP = (
-    "run_id", "n", "key", "name", "task", "target", "status", "priority", "queue", "rank", "input", "retry",
-    "timeout_s", "metadata", "is_map", "max_parallel", "waits_for", "feeds", "chain", "parent", "sent_at", "created_at",
-)  # fmt: skip
+_ZERO = ("generation", "claims", "attempts", "crashes", "announced", "resends", "parts_broken")
 ADD_RUN = Statement(
     "add run",
     "A run as it begins.",
@@ -103,11 +106,8 @@ ADD_STEP = Statement(
     "A step as it begins; also the parts of a map.",
     insert(steps).values(
         {
-            **{steps.c[name]: _p(name) for name in _NEW_STEP},
-            **{
-                steps.c[name]: literal_column("0")
-                for name in ("generation", "claims", "attempts", "crashes", "resends")
-            },
+            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at")},
+            **{steps.c[name]: literal_column("0") for name in _ZERO},
         }
     ),
 )
@@ -118,11 +118,16 @@ RUN_OF_KEY = Statement(
     select(runs.c.id, runs.c.fingerprint, runs.c.key).where(or_(runs.c.key == _p("key"), runs.c.id == _p("run_id"))),
     ("id", "fingerprint", "key"),
 )
-LAST_NUMBER = Statement(
-    "last number",
-    "Where the numbers of a map's parts go on.",
-    select(func.max(steps.c.n)).where(steps.c.run_id == _p("run_id")),
+RESERVE = Statement(
+    "reserve",
+    "Set numbers aside for steps and joins that a step adds to its run.",
+    update(runs)
+    .where(_RUN)
+    .values(next_n=runs.c.next_n + _p("steps"), next_join=runs.c.next_join + _p("joins"))
+    .returning(runs.c.next_n, runs.c.next_join),
+    ("next_n", "next_join"),
 )
+ROW_OF = Statement("row of", "A step as it was created, for one made like it.", select(*_of(*ROW)).where(_STEP), ROW)
 
 # --- claiming and ending --------------------------------------------------------------------------------------------
 CLAIM = Statement(
@@ -162,6 +167,7 @@ END = Statement(
         crashes=steps.c.crashes + _p("crashed"),
         due_at=_p("due_at"),
         parts_left=_p("parts_left"),
+        collects=_p("collects"),
         completed_at=_p("completed_at"),
     )
     .returning(*_of(*HOT)),
@@ -170,42 +176,50 @@ END = Statement(
 HELD_STEP = Statement(
     "held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(_CLAIM), HOT
 )
-EXPANSION = Statement(
-    "expansion",
-    "What a map hands to its parts.",
-    select(
-        *_of(
-            "key",
-            "name",
-            "task",
-            "target",
-            "priority",
-            "queue",
-            "rank",
-            "retry",
-            "timeout_s",
-            "metadata",
-            "max_parallel",
-        )
-    ).where(_STEP),
-    ("key", "name", "task", "target", "priority", "queue", "rank", "retry", "timeout_s", "metadata", "max_parallel"),
+END_WAITING = Statement(
+    "end waiting",
+    "All parts of a step have ended, and so has it.",
+    update(steps)
+    .where(_STEP, _status(S.WAITING))
+    .values(status=_p("status"), output=_p("output"), error=_p("error"), completed_at=_p("completed_at"))
+    .returning(*_of(*HOT)),
+    HOT,
+)
+UNANNOUNCED = Statement(
+    "unannounced",
+    "What a worker has been running for a while, and whose start is not in the log.",
+    update(steps)
+    .where(
+        steps.c.worker == _p("worker"),
+        _status(S.RUNNING),
+        steps.c.started_at < _p("before"),
+        steps.c.announced < steps.c.claims,
+    )
+    .values(announced=steps.c.claims)
+    .returning(*_of("run_id", "n", "key", "name", "attempts", "claims", "started_at")),
+    ("run_id", "n", "key", "name", "attempts", "claims", "started_at"),
 )
 
 # --- joins and releases ---------------------------------------------------------------------------------------------
 COUNT_JOIN = Statement(
     "count join",
-    "One part of a join is done.",
+    "One part of a join has ended.",
     update(joins)
     .where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number"))
-    .values(remaining=joins.c.remaining - literal_column("1"))
-    .returning(joins.c.remaining),
-    ("remaining",),
+    .values(
+        remaining=joins.c.remaining - literal_column("1"),
+        live=joins.c.live + _p("live"),
+        broken=joins.c.broken + _p("broken"),
+        dead=joins.c.dead + _p("dead"),
+    )
+    .returning(joins.c.remaining, joins.c.live, joins.c.broken, joins.c.any_way),
+    ("remaining", "live", "broken", "any_way"),
 )
 JOIN_PARTS = Statement(
     "join parts",
-    "The predecessors behind a join.",
-    select(joins.c.parts).where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number")),
-    ("parts",),
+    "The predecessors behind a join, and those whose way was not taken.",
+    select(joins.c.parts, joins.c.dead).where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number")),
+    ("parts", "dead"),
 )
 RELEASED = ("n", "queue")
 RELEASE = Statement(
@@ -216,6 +230,15 @@ RELEASE = Statement(
     .values(status=_text(S.QUEUED))
     .returning(*_of(*RELEASED)),
     RELEASED,
+)
+SKIP = Statement(
+    "skip",
+    "No way into the steps behind a join was taken, or something before them failed.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), steps.c.waits_for == _p("number"), _status(S.PENDING))
+    .values(status=_text(S.SKIPPED), error=_p("error"), completed_at=_p("now"))
+    .returning(*_of(*HOT)),
+    HOT,
 )
 _PARTS = and_(steps.c.run_id == _p("run_id"), steps.c.parent == _p("parent"))
 _next_part = select(func.min(steps.c.n)).where(_PARTS, _status(S.PENDING)).scalar_subquery()
@@ -230,27 +253,18 @@ RELEASE_PART = Statement(
 )
 COUNT_PART = Statement(
     "count part",
-    "One part of a map is done.",
+    "One part of a step has ended.",
     update(steps)
     .where(_STEP, _status(S.WAITING))
-    .values(parts_left=steps.c.parts_left - literal_column("1"))
-    .returning(steps.c.parts_left, steps.c.max_parallel),
-    ("parts_left", "max_parallel"),
+    .values(parts_left=steps.c.parts_left - literal_column("1"), parts_broken=steps.c.parts_broken + _p("broken"))
+    .returning(*_of("parts_left", "parts_broken", "collects", "max_parallel")),
+    ("parts_left", "parts_broken", "collects", "max_parallel"),
 )
 PART_OUTPUTS = Statement(
     "part outputs",
-    "The outputs of a map's parts, in order.",
+    "The outputs of a step's parts, in order.",
     select(steps.c.output).where(_PARTS).order_by(steps.c.n),
     ("output",),
-)
-END_MAP = Statement(
-    "end map",
-    "All parts of a map are done.",
-    update(steps)
-    .where(_STEP, _status(S.WAITING))
-    .values(status=_text(S.COMPLETED), output=_p("output"), completed_at=_p("now"))
-    .returning(*_of(*HOT)),
-    HOT,
 )
 
 # --- the end of a run -----------------------------------------------------------------------------------------------
@@ -260,14 +274,15 @@ COUNT_RUN = Statement(
     update(runs)
     .where(_RUN)
     .values(remaining=runs.c.remaining - literal_column("1"))
-    .returning(runs.c.remaining, runs.c.ending),
-    ("remaining", "ending"),
+    # Not "error IS NOT NULL": SQLite 3.40 says true to that in RETURNING whatever the column holds.
+    .returning(runs.c.remaining, runs.c.ending, runs.c.error),
+    ("remaining", "ending", "error"),
 )
 RUN_STATE = Statement(
     "run state",
     "Whether a run has ended, or is on its way to an early end.",
-    select(runs.c.completed_at, runs.c.ending, runs.c.single).where(_RUN),
-    ("completed_at", "ending", "single"),
+    select(runs.c.completed_at, runs.c.ending, runs.c.single, runs.c.on_failure).where(_RUN),
+    ("completed_at", "ending", "single", "on_failure"),
 )
 BEGIN_ENDING = Statement(
     "begin ending",
@@ -277,6 +292,11 @@ BEGIN_ENDING = Statement(
     .values(ending=_p("ending"), error=_p("error"))
     .returning(runs.c.id, runs.c.single),
     ("id", "single"),
+)
+NOTE_ERROR = Statement(
+    "note error",
+    "The first error of a run that goes on.",
+    update(runs).where(_RUN, runs.c.error.is_(None)).values(error=_p("error")),
 )
 WAIT_FOR = Statement(
     "wait for",
@@ -352,8 +372,38 @@ PICK = Statement(
     update(steps)
     .where(tuple_(steps.c.run_id, steps.c.n).in_(_best))
     .values(sent_at=_p("now"))
-    .returning(*_of(*DISPATCH)),
-    DISPATCH,
+    .returning(*_of(*DISPATCH, "rank", "created_at")),
+    (*DISPATCH, "rank", "created_at"),
+)
+_other = steps.alias("other")
+_others_waiting = (
+    select(literal_column("1"))
+    .where(_other.c.queue == steps.c.queue, _other.c.status == _text(S.QUEUED), _other.c.sent_at.is_(None))
+    .correlate(steps)
+)
+_others_sent = (
+    select(func.count())
+    .select_from(_other)
+    .where(
+        _other.c.queue == steps.c.queue,
+        _other.c.status == _text(S.QUEUED),
+        _other.c.sent_at.is_not(None),
+        _other.c.priority <= steps.c.priority,
+    )
+    .correlate(steps)
+    .scalar_subquery()
+)
+RELEASE_ONE = Statement(
+    "release one",
+    "A join with one body is complete: it goes to the broker at once, if nothing waits and the window has room.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), steps.c.waits_for == _p("number"), _status(S.PENDING))
+    .values(
+        status=_text(S.QUEUED),
+        sent_at=case((and_(~exists(_others_waiting), _others_sent < _p("window")), _p("now")), else_=null()),
+    )
+    .returning(*_of(*DISPATCH, "sent_at")),
+    (*DISPATCH, "sent_at"),
 )
 _unheard = (
     select(steps.c.run_id, steps.c.n)

@@ -55,11 +55,14 @@ class SqlStore:
             for listener in self._listeners:
                 listener()
 
+    def _window_of(self) -> transitions.Window:
+        return lambda _queue: self._window
+
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
         with self._transaction() as tx:
-            return transitions.create_runs(tx, runs, self._window, now)
+            return transitions.create_runs(tx, runs, self._window_of(), now)
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
         with self._transaction() as tx:
@@ -69,19 +72,27 @@ class SqlStore:
         (run_id, n), generation = message
         with self._database.transaction(write=False) as tx:
             row = tx.one(sql.HELD_CLAIM, run_id=run_id, n=n, generation=generation, worker=worker)
-        return None if row is None else claimed_of(message, row)[0]
+        return None if row is None else claimed_of(message, row)
+
+    def announce(self, worker: str, started_before: float, now: float) -> int:
+        with self._transaction() as tx:
+            return transitions.announce(tx, worker, started_before, now)
+
+    def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
+        with self._transaction() as tx:
+            return tx.reserve(run_id, steps, joins)
 
     def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
         with self._transaction() as tx:
-            return transitions.record(tx, claim, change, self._window, now)
+            return transitions.record(tx, claim, change, self._window_of(), now)
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         with self._transaction() as tx:
-            return transitions.vanish(tx, claim, reason, self._window, now)
+            return transitions.vanish(tx, claim, reason, self._window_of(), now)
 
     def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
         with self._transaction() as tx:
-            return transitions.cancel(tx, run_id, n, self._window, now)
+            return transitions.cancel(tx, run_id, n, self._window_of(), now)
 
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
         with self._database.transaction(write=False) as reader:
@@ -89,11 +100,11 @@ class SqlStore:
         if next_due is None or next_due > now:
             return (), next_due
         with self._transaction() as tx:
-            return transitions.due(tx, self._window, now), tx.tx.value(sql.NEXT_DUE)
+            return transitions.due(tx, self._window_of(), now), tx.tx.value(sql.NEXT_DUE)
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         with self._transaction() as tx:
-            return transitions.fill(tx, queues, self._window, now)
+            return transitions.fill(tx, queues, self._window_of(), now)
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         found: list[Dispatch] = []

@@ -1,20 +1,28 @@
 """The primitives of ``orchestra.store.transitions`` as statements."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from orchestra.engine.plan import Plan
+from orchestra.engine.join import Arrivals, Way
+from orchestra.engine.rows import JoinRow, StepRow
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo
 from orchestra.model.status import TaskStatus, WorkflowStatus
-from orchestra.store.contract import ClaimRef, Claimed, Dispatch, NewRun
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Transaction
-from orchestra.store.sql.rows import claimed_of, dispatch_of, error_text, hot_of
-from orchestra.store.transitions import Ending, Hot, RunState, encoded
-
-_JSON_COLUMNS = ("input", "retry", "metadata", "feeds", "chain")
+from orchestra.store.sql.rows import (
+    claimed_of,
+    columns_of,
+    dispatch_of,
+    encoded,
+    error_text,
+    hot_of,
+    step_row_of,
+)
+from orchestra.store.transitions import Ending, Entry, Hot, RunState, started_entry
 
 
 class SqlTransaction:
@@ -30,13 +38,13 @@ class SqlTransaction:
         by_id = [(found, fingerprint, False) for found, fingerprint, _its in rows if found == run_id]
         return next(iter(by_key + by_id), None)
 
-    def add_run(self, run: NewRun, status: WorkflowStatus, remaining: int, now: float) -> None:
+    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> None:
         self.tx.run(
             sql.ADD_RUN,
             id=run.id,
             name=run.name,
             workflow_id=run.workflow_id,
-            status=status,
+            status=WorkflowStatus.RUNNING,
             single=int(run.single),
             priority=run.priority,
             metadata=encoded(dict(run.metadata) or None),
@@ -45,28 +53,38 @@ class SqlTransaction:
             job_id=run.job_id,
             scheduled_for=run.scheduled_for,
             result=encoded(run.plan.result),
+            on_failure=run.plan.on_failure,
+            next_n=steps,
+            next_join=joins,
             remaining=remaining,
             created_at=now,
             started_at=now,
         )
 
-    def add_steps(self, run_id: str, rows: Sequence[Mapping[str, object]], now: float) -> None:
-        self.tx.many(sql.ADD_STEP, [self._columns(run_id, row, now) for row in rows])
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None:
+        self.tx.many(sql.ADD_STEP, [{**columns_of(step), "run_id": run_id, "created_at": now} for step in steps])
 
-    def _columns(self, run_id: str, row: Mapping[str, object], now: float) -> dict[str, object]:
-        texts = {name: encoded(row[name]) for name in _JSON_COLUMNS}
-        flags = {"is_map": int(bool(row["is_map"])), "sent_at": None, "created_at": now, "run_id": run_id}
-        return {**row, **texts, **flags}
-
-    def add_joins(self, run_id: str, plan: Plan) -> None:
-        counted = [
-            {"run_id": run_id, "number": join.number, "remaining": len(join.parts), "parts": json.dumps(join.parts)}
-            for join in plan.joins
+    def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None:
+        none = {"run_id": run_id, "live": 0, "broken": 0, "dead": ""}
+        rows = [
+            {
+                **none,
+                "number": join.number,
+                "remaining": len(join.parts),
+                "any_way": int(join.any),
+                "parts": encoded(join.parts),
+            }
+            for join in joins
         ]
-        if counted:
-            self.tx.many(sql.ADD_JOIN, counted)
+        if rows:
+            self.tx.many(sql.ADD_JOIN, rows)
 
-    def claim(self, message: MessageRef, worker: str, now: float) -> tuple[Claimed, int | None, str] | None:
+    def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
+        row = self.tx.one(sql.RESERVE, run_id=run_id, steps=steps, joins=joins)
+        assert row is not None, run_id
+        return row[0] - steps, row[1] - joins
+
+    def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
         (run_id, n), generation = message
         row = self.tx.one(sql.CLAIM, run_id=run_id, n=n, generation=generation, worker=worker, now=now)
         return None if row is None else claimed_of(message, row)
@@ -83,11 +101,15 @@ class SqlTransaction:
                 found[row[0]] = row[1]
         return found
 
-    def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str | None]]:
-        parts: list[int] = json.loads(self.tx.value(sql.JOIN_PARTS, run_id=run_id, number=join))
-        rows = self.tx.all(sql.NAMED_OUTPUTS, run_id=run_id, first=parts[0], last=parts[-1])
-        wanted = set(parts)
-        return {n: (name, output) for n, name, output in rows if n in wanted}
+    def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str]]:
+        row = self.tx.one(sql.JOIN_PARTS, run_id=run_id, number=join)
+        assert row is not None, (run_id, join)
+        dead = {int(n) for n in row[1].split(",") if n}
+        parts: set[int] = set(json.loads(row[0])) - dead
+        if not parts:
+            return {}
+        rows = self.tx.all(sql.NAMED_OUTPUTS, run_id=run_id, first=min(parts), last=max(parts))
+        return {n: (name, output) for n, name, output in rows if n in parts and output is not None}
 
     def held_step(self, claim: ClaimRef) -> Hot | None:
         row = self.tx.one(sql.HELD_STEP, **_claim(claim))
@@ -104,70 +126,89 @@ class SqlTransaction:
             crashed=int(ending.crashed),
             due_at=ending.due_at,
             parts_left=ending.parts_left,
+            collects=ending.collects,
             completed_at=ending.completed_at,
         )
         return None if row is None else hot_of(row)
 
-    def add_parts(self, run_id: str, parent: int, inputs: Sequence[str], now: float) -> list[str]:
-        row = self.tx.one(sql.EXPANSION, run_id=run_id, n=parent)
-        first = self.tx.value(sql.LAST_NUMBER, run_id=run_id)
-        if row is None or first is None:
-            return []
-        of: dict[str, Any] = dict(zip(sql.EXPANSION.columns, row, strict=True))
-        key, name, at_once = of.pop("key"), of.pop("name"), of.pop("max_parallel") or len(inputs)
-        common = {
-            **of, "run_id": run_id, "parent": parent, "is_map": 0, "max_parallel": None, "waits_for": None,
-            "feeds": None, "chain": None, "sent_at": None, "created_at": now,
-        }  # fmt: skip
-        self.tx.many(
-            sql.ADD_STEP,
-            [
-                {
-                    **common,
-                    "n": first + 1 + at,
-                    "key": f"{key}[{at}]",
-                    "name": f"{name}[{at}]",
-                    "input": given,
-                    "status": TaskStatus.QUEUED if at < at_once else TaskStatus.PENDING,
-                }
-                for at, given in enumerate(inputs)
-            ],
+    def end_waiting(self, run_id: str, n: int, ending: Ending) -> Hot | None:
+        row = self.tx.one(
+            sql.END_WAITING,
+            run_id=run_id,
+            n=n,
+            status=ending.status,
+            output=ending.output,
+            error=error_text(ending.error),
+            completed_at=ending.completed_at,
         )
-        return [of["queue"]]
+        return None if row is None else hot_of(row)
 
-    def count_join(self, run_id: str, join: int) -> int:
-        return self.tx.value(sql.COUNT_JOIN, run_id=run_id, number=join)
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+        row = self.tx.one(sql.ROW_OF, run_id=run_id, n=like)
+        assert row is not None, (run_id, like)
+        task, target, name = fallback
+        step = replace(
+            step_row_of(row), n=n, key=name, name=name, task=task, target=target, status=TaskStatus.QUEUED, parent=like,
+            is_map=False, feeds=None, chain=None, whens=None, fallback=None, retry=None,
+        )  # fmt: skip
+        self.add_steps(run_id, [step], now)
+        return step.queue
 
-    def release(self, run_id: str, join: int) -> list[tuple[int, str]]:
-        return [(n, queue) for n, queue in self.tx.all(sql.RELEASE, run_id=run_id, number=join)]
+    def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals:
+        row = self.tx.one(
+            sql.COUNT_JOIN,
+            run_id=run_id,
+            number=join,
+            live=int(way is Way.LIVE),
+            broken=int(way is Way.BROKEN),
+            dead="" if way is Way.LIVE else f",{part}",
+        )
+        assert row is not None, (run_id, join)
+        return Arrivals(row[0], row[1], row[2], bool(row[3]))
 
-    def count_part(self, run_id: str, parent: int) -> tuple[int, int | None] | None:
-        row = self.tx.one(sql.COUNT_PART, run_id=run_id, n=parent)
-        return None if row is None else (row[0], row[1])
+    def release(
+        self, run_id: str, join: int, at_once: int | None, now: float
+    ) -> tuple[list[tuple[int, str]], list[Dispatch]]:
+        if at_once is None:
+            return [(n, queue) for n, queue in self.tx.all(sql.RELEASE, run_id=run_id, number=join)], []
+        rows = self.tx.all(sql.RELEASE_ONE, run_id=run_id, number=join, window=at_once, now=now)
+        sent = [dispatch_of(row[:-1]) for row in rows if row[-1] is not None]
+        return [(row[1], row[5]) for row in rows], sent
+
+    def skip(self, run_id: str, join: int, error: ErrorInfo, now: float) -> list[Hot]:
+        rows = self.tx.all(sql.SKIP, run_id=run_id, number=join, error=error_text(error), now=now)
+        return [hot_of(row) for row in rows]
+
+    def count_part(self, run_id: str, parent: int, broken: bool) -> tuple[int, int, int | None, int | None] | None:
+        row = self.tx.one(sql.COUNT_PART, run_id=run_id, n=parent, broken=int(broken))
+        return None if row is None else (row[0], row[1], row[2], row[3])
 
     def release_part(self, run_id: str, parent: int) -> list[tuple[int, str]]:
         return [(n, queue) for n, queue in self.tx.all(sql.RELEASE_PART, run_id=run_id, parent=parent)]
 
-    def end_map(self, run_id: str, parent: int, now: float) -> Hot | None:
-        outputs = [output for (output,) in self.tx.all(sql.PART_OUTPUTS, run_id=run_id, parent=parent)]
-        row = self.tx.one(sql.END_MAP, run_id=run_id, n=parent, output=f"[{','.join(outputs)}]", now=now)
-        return None if row is None else hot_of(row)
+    def part_outputs(self, run_id: str, parent: int) -> str:
+        outputs = [output or "null" for (output,) in self.tx.all(sql.PART_OUTPUTS, run_id=run_id, parent=parent)]
+        return f"[{','.join(outputs)}]"
 
-    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None]:
+    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
         row = self.tx.one(sql.COUNT_RUN, run_id=run_id)
         assert row is not None, run_id
-        return row[0], WorkflowStatus(row[1]) if row[1] else None
+        return row[0], WorkflowStatus(row[1]) if row[1] else None, row[2] is not None
 
     def run_state(self, run_id: str) -> RunState:
         row = self.tx.one(sql.RUN_STATE, run_id=run_id)
         if row is None:
-            return RunState(ended=True, ending=None, single=False)
-        completed_at, ending, single = row
-        return RunState(completed_at is not None, WorkflowStatus(ending) if ending else None, bool(single))
+            return RunState(ended=True, ending=None, single=False, goes_on=False)
+        completed_at, ending, single, on_failure = row
+        known = WorkflowStatus(ending) if ending else None
+        return RunState(completed_at is not None, known, bool(single), on_failure == "continue")
 
-    def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo | None) -> bool:
+    def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool:
         row = self.tx.one(sql.BEGIN_ENDING, run_id=run_id, ending=ending, error=error_text(error))
         return row is not None
+
+    def note_error(self, run_id: str, error: ErrorInfo) -> None:
+        self.tx.run(sql.NOTE_ERROR, run_id=run_id, error=error_text(error))
 
     def stop(
         self, run_id: str, status: TaskStatus, error: ErrorInfo, now: float, *, running_too: bool
@@ -197,14 +238,23 @@ class SqlTransaction:
 
     def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]:
         rows = self.tx.all(sql.PICK, queue=queue, priority=priority, room=room, now=now)
-        return [dispatch_of(row) for row in rows]
+        # The order of what a statement returns is not that of its subquery.
+        rows.sort(key=lambda row: (-row[-2], row[-1], row[0], row[1]))
+        return [dispatch_of(row[:-2]) for row in rows]
 
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]:
         rows = self.tx.all(sql.DUE, now=now)
         return [(StepRef(run_id, n), queue, key == run_id) for run_id, n, queue, key in rows]
 
+    def unannounced(self, worker: str, started_before: float) -> list[tuple[StepRef, bool, Entry]]:
+        rows = self.tx.all(sql.UNANNOUNCED, worker=worker, before=started_before)
+        return [
+            (StepRef(run_id, n), key == run_id, started_entry(n, name, attempts + 1, claims, worker, at))
+            for run_id, n, key, name, attempts, claims, at in rows
+        ]
+
     def append(
-        self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[object], now: float
+        self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float
     ) -> None:
         self.wrote_events = True
         self.tx.run(
