@@ -1,0 +1,37 @@
+"""The tables of the docs say what the code says: every setting with its default, every error with its parents."""
+
+import re
+from pathlib import Path
+
+from orchestra import errors
+from orchestra.errors import OrchestraError
+from orchestra.settings import Settings
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """Return the cells of the first table under a heading, without its head."""
+    table = re.search(r"(?:^\|.*\|\n)+", page.partition(f"{heading}\n")[2], flags=re.MULTILINE)
+    assert table is not None, heading
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table[0].splitlines()[2:]]
+
+
+def test_the_docs_name_every_setting_with_its_variable_and_default(root: Path) -> None:
+    found = [row[:3] for row in rows((root / "docs" / "deployment.md").read_text(), "## Settings")]
+    wanted = [
+        [f"`{name}`", f"`ORCHESTRA_{name.upper()}`", f"`{field.default}`" if field.default else "none"]
+        for name, field in Settings.model_fields.items()
+    ]
+    assert found == wanted
+
+
+def test_the_docs_name_every_error_with_its_parents(root: Path) -> None:
+    found = [row[:2] for row in rows((root / "docs" / "errors.md").read_text(), "# Errors")]
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, OrchestraError)]
+    wanted = [[f"`{each.__name__}`", parent(each)] for each in kinds]
+    assert sorted(found) == sorted(wanted)
+
+
+def parent(kind: type[OrchestraError]) -> str:
+    """Return what the table says an error is also: the builtin it stands for, else its base unless that is the root."""
+    base = kind.__bases__[-1]
+    return "" if base is OrchestraError else f"`{base.__name__}`"
