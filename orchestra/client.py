@@ -5,12 +5,15 @@ import json
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from urllib.parse import quote
 
 from orchestra.bus.tail import Handler, Tail
 from orchestra.engine.plan import Plan, plan
@@ -27,7 +30,7 @@ from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import NOTHING, Task, WorkflowRun
 from orchestra.model.workflow import ExecutionPattern, Workflow, single
-from orchestra.store.contract import Created, NewRun, RunFilter
+from orchestra.store.contract import Created, NewRun, RunFilter, Store
 
 if TYPE_CHECKING:
     from orchestra.wiring import Parts
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T", bound=Handler)
+E = TypeVar("E", bound=StrEnum)
 Waitable = TypeVar("Waitable", Task, WorkflowRun)
 
 HINT_AFTER_S = 3.0
@@ -77,12 +81,13 @@ class Orchestrator:
         concurrency: int | None = None,
         modules: Iterable[str] | None = None,
     ) -> None:
+        self._closing = self._closed = False
         from orchestra import settings, wiring  # here, so that ``import orchestra`` stays quick
 
         if state_file is not None:
             if broker not in (None, settings.MEMORY) or store is not None or app is not None:
                 raise SettingsError("state_file=… is for an embedded orchestrator; give store=… with a broker")
-            broker, store = settings.MEMORY, f"sqlite:///{Path(state_file).expanduser().absolute()}"
+            broker, store = settings.MEMORY, f"sqlite:///{quote(str(Path(state_file).expanduser().absolute()))}"
         self._parts: Parts = wiring.build(
             settings.load(
                 broker=broker,
@@ -93,12 +98,10 @@ class Orchestrator:
             ),
             app,
         )
-        self._store = self._parts.store
         self._clock = self._parts.cycle.clock
         self._changed = threading.Condition()
         self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._subject)
         self._stop_watching = self._store.watch(self._on_commit)
-        self._closed = False
         self._resume()
 
     # --- submitting ---------------------------------------------------------------------------------------------
@@ -151,10 +154,10 @@ class Orchestrator:
             single=True,
             priority=compiled.steps[0].priority,
             metadata=task.metadata,
-            key=key,
-            fingerprint=None if key is None else _fingerprint(compiled),
+            key=None if key is None else options.text("key", key),
+            fingerprint=None if key is None else _fingerprint(compiled, single=True),
         )
-        created = self._create(new, [(task, 0)] if task.callback else [])
+        created = self._create(new, [(task, 0)])
         task.bind(self, StepRef(created.run_id, 0))
         task.id = created.run_id
         return task
@@ -197,10 +200,10 @@ class Orchestrator:
             plan=compiled,
             priority=DEFAULT_PRIORITY if priority is None else priority,
             metadata=options.metadata(metadata),
-            key=key,
+            key=None if key is None else options.text("key", key),
             fingerprint=None if key is None else _fingerprint(compiled),
         )
-        created = self._create(new, [(task, n) for task, n in numbered if task.callback])
+        created = self._create(new, numbered)
         for task, n in numbered:
             task.bind(self, StepRef(created.run_id, n))
         return WorkflowRun(created.run_id, self)
@@ -238,7 +241,7 @@ class Orchestrator:
     def get_task(self, run_id: str, id: str | None = None, /) -> Task:
         """Return a task: ``get_task(id)`` of the newest run that has one of that id, ``get_task(run_id, id)`` of a run.
 
-        A task's id is the one it was given, its name where it was given none, or ``run.n``.
+        A task's id is the one it was given; a step of an ``@workflow`` is known by its name; ``run.n`` always works.
 
         Raises:
             UnknownId: There is none.
@@ -276,11 +279,11 @@ class Orchestrator:
             since: Created at or after this time; a timedelta counts back from now.
         """
         where = RunFilter(
-            None if status is None else WorkflowStatus(status),
+            None if status is None else _member(WorkflowStatus, "status", status),
             name,
             options.metadata(metadata),
             _since(since, self._clock()),
-            limit,
+            _limit(limit),
         )
         return [WorkflowRun(record.id, self, record) for record in self._store.runs(where)]
 
@@ -325,8 +328,13 @@ class Orchestrator:
             every += [each] if isinstance(each, (Task, WorkflowRun)) else list(each)
         limit = None if timeout is None else options.seconds("timeout", timeout)
         end = None if limit is None else time.monotonic() + limit
-        for each in every:
-            each.wait(None if end is None else max(0.0, end - time.monotonic()))
+        for at, each in enumerate(every):
+            try:
+                each.wait(None if end is None else max(0.0, end - time.monotonic()))
+            except TimeoutError:
+                raise TimeoutError(
+                    f"{each!r}, number {at + 1} of {len(every)}, had not ended after {limit:g} s; all of them go on"
+                ) from None
         return every
 
     # --- events -------------------------------------------------------------------------------------------------
@@ -335,13 +343,18 @@ class Orchestrator:
     def on(self, event: str) -> Callable[[T], T]: ...
     @overload
     def on(self, event: str, handler: T) -> T: ...
-    def on(self, event: str, handler: T | None = None) -> Any:
+    def on(self, event: str, handler: Handler | None = None) -> Any:
         """Call a function for each event of a type from now on, whichever worker it happens on.
 
         As a decorator, ``@orch.on("task.completed")``, or ``orch.on("task.*", handler)``. A handler of one argument
-        gets the task, run or, for a custom event, the event; one whose argument is called ``event`` gets the event.
-        Handlers run on a thread of this process, one after the other; one that raises is logged.
+        gets the task, run or, for a custom event, the event; one whose argument is called ``event`` gets the event,
+        and one with both gets both. Handlers, plain or ``async``, run on a thread of this process, one after the other;
+        one that raises is logged.
+
+        Raises:
+            InvalidOption: There is no event of that type, or the handler takes other arguments.
         """
+        self._check_open()
         pattern = events.check_pattern(event)
         if handler is None:
             return lambda function: self.on(pattern, function)  # pyright: ignore[reportUnknownLambdaType, reportUnknownVariableType]
@@ -350,7 +363,9 @@ class Orchestrator:
 
     def emit(self, event: str, data: Mapping[str, object] | None = None) -> None:
         """Write a custom event to the log: handlers of every process hear it."""
-        payload = cast(dict[str, object], template.encode(dict(data or {}), lambda _value: None, path="data"))
+        if not isinstance(data, (Mapping, NoneType)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("data", data, "a mapping with text keys, or None")
+        payload = cast(dict[str, object], template.plain(dict(data or {}), path="data"))
         self._store.emit(events.check_custom(event), payload, self._clock())
 
     def history(
@@ -362,18 +377,25 @@ class Orchestrator:
             run: Only of this run.
             type: Only of this type; a pattern such as ``task.*`` is possible.
         """
-        cursor = 0 if after is None else int(after.partition("-")[0])
-        found, _cursor = self._store.events(cursor, limit, run_id=run, newest=after is None)
-        if type is not None:
-            pattern = events.check_pattern(type)
-            found = [each for each in found if events.matches(pattern, each.type)]
-        return found[-limit:] if after is None else found[:limit]
+        pattern = "*" if type is None else events.check_pattern(type)
+        behind = (0, -1) if after is None else events.position(after)
+        found: deque[Event] = deque(maxlen=_limit(limit) if after is None else None)
+        # The newest ones may be far apart when only some are wanted; then the log is read from its beginning.
+        newest = after is None and run is None and type is None
+        cursor = behind[0] if after is None else behind[0] - 1
+        while True:
+            page, last = self._store.events(cursor, limit if newest else 1000, run_id=run, newest=newest)
+            found += [each for each in page if events.matches(pattern, each.type) and events.position(each.id) > behind]
+            if newest or last == cursor or (after is not None and len(found) >= limit):
+                return list(found)[:limit]
+            cursor = last
 
     # --- life ---------------------------------------------------------------------------------------------------
 
     @property
     def app(self) -> Any:
-        """The Celery application behind it: ``celery -A module:orch.app …`` and Flower work with it."""
+        """The Celery application behind it: give it a name in your module (``app = orch.app``) for ``celery -A module``
+        and Flower."""
         return self._parts.app
 
     @property
@@ -383,15 +405,20 @@ class Orchestrator:
 
     def close(self) -> None:
         """Stop what it started; a second time does nothing. Takes less than half a second."""
-        if self._closed:
+        if self._closing:
             return
-        self._closed = True
+        self._closing = True
         if self._parts.local is not None:
             self._parts.local.stop()
         self._tail.close()
         self._stop_watching()
-        self._store.close()
+        self._closed = True
+        self._parts.store.close()
         self._on_commit()
+
+    def __repr__(self) -> str:
+        where = "embedded" if self._parts.settings.embedded else "distributed"
+        return f"<Orchestrator {where} {self._parts.store.url}{' closed' if self._closing else ''}>"
 
     def __enter__(self) -> Self:
         return self
@@ -455,29 +482,54 @@ class Orchestrator:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    @property
+    def _store(self) -> Store:
+        if self._closed:
+            self._check_open()
+        return self._parts.store
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise InvalidOption("orchestrator", self, "one that is open; this one was closed")
+
     def _plan(self, graph: Graph, priority: int | None) -> Plan:
         default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
         return plan(graph, self._parts.registry.bind, priority=default, queue=self._parts.settings.queue)
 
-    def _create(self, new: NewRun, with_callback: Sequence[tuple[Task, int]]) -> Created:
-        if self._closed:
-            raise InvalidOption("submit", new.name, "an orchestrator that is open; this one was closed")
+    def _create(self, new: NewRun, numbered: Sequence[tuple[Task, int]]) -> Created:
+        self._check_open()
         local = self._parts.local
         if local is not None:
             local.serve({step.queue for step in new.plan.steps})
             local.start()
-        for task, n in with_callback:
-            self._call_back(task, new.id if new.single else str(StepRef(new.id, n)))
-        (created,) = self._store.create_runs([new], self._clock())
+        stops: list[Callable[[], bool]] = []
+        try:
+            # Before the tasks exist: they may have ended before ``submit`` returns.
+            stops += [self._call_back(task, StepRef(new.id, n), new.single) for task, n in numbered if task.callback]
+            (created,) = self._store.create_runs([new], self._clock())
+        except BaseException:
+            for stop in stops:
+                stop()
+            raise
+        if created.existing:
+            for stop in stops:
+                stop()
+            self._call_back_of_existing(created.run_id, [each for each in numbered if each[0].callback], new.single)
         self._parts.cycle.send(created.dispatches)
         return created
 
-    def _call_back(self, task: Task, task_id: str) -> None:
-        """Subscribe before the task exists: it may have ended before ``submit`` returns."""
-        callback = task.callback
-        assert callback is not None
+    def _call_back(self, task: Task, ref: StepRef, single: bool) -> Callable[[], bool]:
+        assert task.callback is not None
+        return self._tail.subscribe_once(events.TASK_ENDS, task.callback, ref.run_id if single else str(ref))
 
-        self._tail.subscribe(events.TASK_ENDS, callback, once_for=task_id)
+    def _call_back_of_existing(self, run_id: str, numbered: Sequence[tuple[Task, int]], single: bool) -> None:
+        """The run was there before: its tasks may have ended long ago, or may be ending now."""
+        for task, n in numbered:
+            ref = StepRef(run_id, n)
+            stop = self._call_back(task, ref, single)
+            record = self.read_step(ref)
+            if record.status.ended and stop() and task.callback is not None:
+                self._tail.call(task.callback, Task.of_record(record, self, single=single))
 
     def _subject(self, event: Event) -> object:
         if event.type.startswith("task.") and event.task_id is not None and event.run_id is not None:
@@ -535,6 +587,7 @@ class Orchestrator:
     def _hint(self) -> None:
         """Somebody waits: say so if no worker serves a queue that has steps ready."""
         served = {queue for lease in self._store.leases() if lease.expires_at > self._clock() for queue in lease.queues}
+        served |= self._parts.local.queues if self._parts.local is not None else set()
         for queue, depth in self._store.depth().items():
             if queue not in served:
                 logger.warning(
@@ -555,11 +608,12 @@ def default() -> Orchestrator:
 def _graph(
     workflow: Workflow | WorkflowFunction[...], given: object, kwargs: Mapping[str, object], pattern: ExecutionPattern
 ) -> Graph:
+    pattern = _member(ExecutionPattern, "pattern", pattern)
     match workflow:
         case Workflow():
             if kwargs:
                 raise InvalidOption("kwargs", dict(kwargs), "none: a Workflow takes input=…, an @workflow takes both")
-            return workflow.graph(ExecutionPattern(pattern), given)
+            return workflow.graph(pattern, given)
         case WorkflowFunction():
             if pattern is not ExecutionPattern.PARALLEL:
                 raise InvalidOption("pattern", pattern, "PARALLEL: the calls of an @workflow function say the order")
@@ -568,8 +622,22 @@ def _graph(
             raise InvalidOption("workflow", workflow, "a Workflow or a function decorated with @workflow")
 
 
-def _fingerprint(compiled: Plan) -> str:
-    what = [[step.name, step.target.path, step.input.to_json()] for step in compiled.steps]
+def _member(kind: type[E], option: str, value: object) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidOption(option, value, f"one of {', '.join(kind)}") from None
+
+
+def _limit(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidOption("limit", value, "a whole number of at least 1")
+    return value
+
+
+def _fingerprint(compiled: Plan, *, single: bool = False) -> str:
+    # The name of a task that is submitted alone is only a label; in a workflow others see it.
+    what = [["" if single else step.name, step.target.path, step.input.to_json()] for step in compiled.steps]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -582,4 +650,4 @@ def _since(since: datetime | timedelta | None, now: float) -> float | None:
         case datetime():
             if since.tzinfo is None:
                 raise InvalidOption("since", since, "a datetime with a time zone, or a timedelta")
-            return since.timestamp()
+            return since.timestamp() - 1e-6  # a datetime is rounded: a run's own created_at has to find it

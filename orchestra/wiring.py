@@ -16,7 +16,7 @@ from orchestra.runtime.routing import to_broker
 from orchestra.runtime.task import add_generic_task
 from orchestra.runtime.transport import MemoryBroker
 from orchestra.runtime.worker import reconciler_step
-from orchestra.settings import IN_MEMORY_STORE, Settings
+from orchestra.settings import IN_MEMORY_STORE, MEMORY, Settings
 from orchestra.store.contract import Store
 
 _BROKERS = ("redis://", "rediss://", "unix://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
@@ -63,15 +63,22 @@ def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time
 def open_store(settings: Settings) -> Store:
     """Open the store that the settings name."""
     url = settings.store or IN_MEMORY_STORE
-    if not url.startswith("sqlite:"):
-        raise SettingsError(f"store={url!r} is not possible: expected sqlite:///path/to/file.db")
+    if url == MEMORY:
+        from orchestra.store.memory.store import MemoryStore
+
+        return MemoryStore(window=settings.window)
+    if not url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
+        kind = url.partition(":")[0]  # no more of it, since it may hold a password
+        raise SettingsError(
+            f"store={kind}:… is not possible: expected sqlite:///path/to/file.db or postgresql://user@host/database"
+        )
     from orchestra.store.sql.store import SqlStore  # SQLAlchemy takes long to import, and only this needs it
 
     return SqlStore(url, window=settings.window)
 
 
 def _require_store(settings: Settings, what: str) -> None:
-    if settings.store is None or settings.store in (IN_MEMORY_STORE, "sqlite:///:memory:"):
+    if not settings.store or settings.store in (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:"):
         raise SettingsError(
             f"{what} needs a store that producers and workers share: give store='sqlite:////path/state.db'"
             " or set ORCHESTRA_STORE"

@@ -253,7 +253,7 @@ def postgres_server(port: int = 5432) -> Iterator[str]:
         with _new_database(port, user) as url:
             yield url
         return
-    with _private_postgres() as private_port, _new_database(private_port, "postgres") as url:
+    with PrivatePostgres() as private, _new_database(private.port, "postgres") as url:
         yield url
 
 
@@ -287,17 +287,17 @@ def _postgres_user(port: int) -> str | None:
     return None
 
 
-@contextmanager
-def _private_postgres() -> Iterator[int]:
-    """Run a cluster of our own and yield its port. PostgreSQL refuses to run as root, so root becomes another user."""
-    server = "PostgreSQL"
-    initdb = find_binary("initdb", package="postgresql", server=server)
-    postgres = find_binary("postgres", package="postgresql", server=server)
-    user = _unprivileged_user() if os.geteuid() == 0 else None
-    port = free_port()
-    folder = Path(tempfile.mkdtemp(prefix="orchestra-postgres-"))
-    log = folder / "postgres.log"
-    try:
+class PrivatePostgres:
+    """A PostgreSQL cluster of one test, to be killed and started again at will. It keeps its port and its files."""
+
+    def __init__(self) -> None:
+        initdb = find_binary("initdb", package="postgresql", server="PostgreSQL")
+        postgres = find_binary("postgres", package="postgresql", server="PostgreSQL")
+        # PostgreSQL refuses to run as root, so root becomes another user.
+        user = _unprivileged_user() if os.geteuid() == 0 else None
+        self.port = free_port()
+        self.url = f"postgresql://postgres@{HOST}:{self.port}/postgres"
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="orchestra-postgres-"))
         if user is not None:
             shutil.chown(folder, user)
         data = str(folder / "data")
@@ -315,17 +315,29 @@ def _private_postgres() -> Iterator[int]:
         ]
         with Process(init, log=folder / "initdb.log", cwd=folder, user=user) as making:
             assert making.wait() == 0, making.tail()
-        command = [postgres, "-D", data, "-h", HOST, "-p", str(port), "-k", "", "-F"]
-        with Process(command, log=log, cwd=folder, user=user) as running:
+        command = [postgres, "-D", data, "-h", HOST, "-p", str(self.port), "-k", "", "-F"]
+        self._process = Process(command, log=folder / "postgres.log", cwd=folder, user=user)
 
-            def answers() -> bool:
-                assert running.alive, f"postgres ended\n{running.tail()}"
-                return _postgres_user(port) is not None
+    def start(self) -> Self:
+        """Start the server and return when it answers."""
+        self._process.start()
+        wait_until(self._answers, START_TIMEOUT_S, f"PostgreSQL on port {self.port}")
+        return self
 
-            wait_until(answers, START_TIMEOUT_S, f"PostgreSQL on port {port}")
-            yield port
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    def kill(self) -> None:
+        """Kill it with all its sessions, as a power cut would."""
+        self._process.kill9()
+
+    def _answers(self) -> bool:
+        assert self._process.alive, f"postgres ended\n{self._process.tail()}"
+        return _postgres_user(self.port) is not None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _unprivileged_user() -> str:

@@ -1,11 +1,15 @@
 """The tail: reads the event log behind a cursor and hands each event to those who asked for it."""
 
+import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
+from orchestra.errors import InvalidOption
 from orchestra.model.event import Event, matches
 
 logger = logging.getLogger(__name__)
@@ -18,14 +22,22 @@ FASTEST_POLL_S = 0.02
 SLOWEST_POLL_S = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+class Wants(Enum):
+    """What a handler is called with."""
+
+    SUBJECT = "handler(task)"
+    EVENT = "handler(event)"
+    BOTH = "handler(task, event=event)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
     """Who wants which events."""
 
     pattern: str | frozenset[str]
     """A type, a pattern over types, or the types themselves."""
     handler: Handler
-    wants_event: bool
+    wants: Wants
     once_for: str | None = None
     """Only the first event about this task or run; then the subscription is over."""
 
@@ -57,12 +69,34 @@ class Tail:
         self._thread: threading.Thread | None = None
         self._closing = False
         self._cursor = 0
+        self._calls: deque[Callable[[], object]] = deque()
 
-    def subscribe(
-        self, pattern: str | frozenset[str], handler: Handler, *, once_for: str | None = None
-    ) -> Callable[[], None]:
-        """Deliver events from now on. Returns how to stop that."""
-        subscription = Subscription(pattern, handler, _wants_event(handler), once_for)
+    def subscribe(self, pattern: str | frozenset[str], handler: Handler) -> Callable[[], bool]:
+        """Deliver events from now on. Returns how to stop that.
+
+        Raises:
+            InvalidOption: The handler cannot be called with what it would get.
+        """
+        return self._add(Subscription(pattern, handler, _wants(handler)))
+
+    def subscribe_once(self, pattern: str | frozenset[str], handler: Handler, about: str) -> Callable[[], bool]:
+        """Deliver the first such event about a task or run. The handler gets the task or run, whatever it calls it.
+
+        Returns how to stop that, which tells whether it was still to come.
+
+        Raises:
+            InvalidOption: The handler cannot be called with one argument.
+        """
+        if not _takes(handler, None):
+            raise InvalidOption("callback", handler, "a function of one argument, the ended task")
+        return self._add(Subscription(pattern, handler, Wants.SUBJECT, about))
+
+    def call(self, handler: Handler, subject: object) -> None:
+        """Call a handler on the thread of the handlers, for something that is no news to the log."""
+        self._calls.append(lambda: _finish(handler(subject)))
+        self.ring()
+
+    def _add(self, subscription: Subscription) -> Callable[[], bool]:
         with self._lock:
             if self._thread is None and not self._closing:
                 self._cursor = self._end()
@@ -82,9 +116,11 @@ class Tail:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
-    def _drop(self, subscription: Subscription) -> None:
+    def _drop(self, subscription: Subscription) -> bool:
         with self._lock:
+            before = len(self._subscriptions)
             self._subscriptions = [each for each in self._subscriptions if each is not subscription]
+            return len(self._subscriptions) < before
 
     def _run(self) -> None:
         wait = FASTEST_POLL_S
@@ -92,6 +128,7 @@ class Tail:
             self._news.wait(wait)
             self._news.clear()
             closing = self._closing
+            self._make_calls()
             heard = self._deliver_all()
             if closing:
                 return
@@ -118,18 +155,70 @@ class Tail:
         with self._lock:
             concerned = [each for each in self._subscriptions if each.covers(event)]
         for each in concerned:
-            if each.once_for is not None:
-                self._drop(each)
+            if each.once_for is not None and not self._drop(each):
+                continue  # stopped meanwhile
             try:
-                each.handler(event if each.wants_event else self._subject(event))
+                self._hand(each, event)
             except Exception:
                 logger.exception("The handler %r of %r failed on %s", each.handler, each.pattern, event)
 
+    def _hand(self, to: Subscription, event: Event) -> None:
+        match to.wants:
+            case Wants.EVENT:
+                _finish(to.handler(event))
+            case Wants.BOTH:
+                _finish(to.handler(self._subject(event), event=event))
+            case Wants.SUBJECT:
+                _finish(to.handler(self._subject(event)))
 
-def _wants_event(handler: Handler) -> bool:
-    """Whether a handler's one argument is called ``event``; all others get the task, run or job."""
+    def _make_calls(self) -> None:
+        while self._calls:
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception:
+                logger.exception("A callback failed")
+
+
+def _wants(handler: Handler) -> Wants:
+    """Say what a handler gets: the task, run or job, unless it asks for ``event``."""
+    names = _parameters(handler)
+    wants = Wants.EVENT if names[:1] == ["event"] else Wants.BOTH if "event" in names else Wants.SUBJECT
+    if not (_takes(handler, None, event=None) if wants is Wants.BOTH else _takes(handler, None)):
+        raise InvalidOption(
+            "handler",
+            handler,
+            "a function of one argument: the task, run or job, or the event if the argument is called 'event'",
+        )
+    return wants
+
+
+def _parameters(handler: Handler) -> list[str]:
     try:
-        parameters = list(inspect.signature(handler).parameters)
+        return list(inspect.signature(handler).parameters)
     except (TypeError, ValueError):
+        return []  # a built-in that does not tell
+
+
+def _takes(handler: Handler, *args: object, **kwargs: object) -> bool:
+    if not callable(handler):
         return False
-    return parameters[:1] == ["event"]
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def _finish(result: object) -> None:
+    """Wait for what an ``async`` handler returned."""
+    if inspect.isawaitable(result):
+        asyncio.run(_awaited(result))
+
+
+async def _awaited(result: Awaitable[object]) -> None:
+    await result

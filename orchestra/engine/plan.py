@@ -115,11 +115,6 @@ class Plan:
     """Template of the run's output."""
     on_failure: str = "fail"
 
-    @property
-    def last(self) -> list[PlannedStep]:
-        """The steps that nothing waits for. The run ends when all of them have ended."""
-        return [step for step in self.steps if not step.feeds]
-
 
 def plan(
     graph: Graph,
@@ -128,18 +123,20 @@ def plan(
     priority: int = DEFAULT_PRIORITY,
     queue: str,
     gathered: bool = False,
+    alone: bool = False,
 ) -> Plan:
     """Compile a graph. ``bind`` says how a worker finds what a step calls; ``priority`` and ``queue`` are defaults.
 
     Args:
         gathered: Make the result the output of one step, adding one that gathers where it is not.
+        alone: Make that one the only last step, and one that does nothing else.
 
     Raises:
         CyclicDependency: Steps wait for each other in a circle.
     """
     graph = _with_gates(graph)
     if gathered:
-        graph = _gathered(graph)
+        graph = _gathered(graph, alone)
     order = _topological(graph)
     number = {position: n for n, position in enumerate(order)}
     ordered = [graph.steps[position] for position in order]
@@ -213,30 +210,53 @@ def _with_gates(graph: Graph) -> Graph:
         steps.append(GraphStep(name, name, identity, given, {}, frozenset({position}), steps[position].options))
     for position, step in enumerate(graph.steps):
         if step.whens:
-            after = frozenset(gate.get(each, each) if each in step.whens else each for each in step.after)
-            whens = {gate.get(each, each): when for each, when in step.whens.items()}
-            named = frozenset(template.references([list(step.args), dict(step.kwargs)]))
-            steps[position] = replace(step, after=after | named, whens=whens)
+            # The way from the map itself is not one into the step, so its input comes from the gate as well.
+            of = {each: gate.get(each, each) if each in step.whens else each for each in step.after}
+            args, kwargs, items = template.remap(
+                [list(step.args), dict(step.kwargs), step.mapped.items if step.mapped else []], of
+            )
+            steps[position] = replace(
+                step,
+                args=args,
+                kwargs=kwargs,
+                mapped=step.mapped and replace(step.mapped, items=items),
+                after=frozenset(of.values()),
+                whens={of[each]: when for each, when in step.whens.items()},
+            )
     return replace(graph, steps=steps)
 
 
-def _gathered(graph: Graph) -> Graph:
+def _gathered(graph: Graph, alone: bool) -> Graph:
     """Make the result of a graph the output of one of its steps."""
     result = graph.result
+    followed = {before for step in graph.steps for before in step.after}
+    last = [position for position in range(len(graph.steps)) if position not in followed]
     if result is None:
-        followed = {before for step in graph.steps for before in step.after}
-        last = [position for position in range(len(graph.steps)) if position not in followed]
         result = (
             template.reference_to(last[0])
             if len(last) == 1
             else {graph.steps[each].name: template.reference_to(each) for each in last}
         )
     needs = template.references(result)
-    if len(needs) == 1 and result == template.reference_to(needs[0]):
+    if not alone and len(needs) == 1 and result == template.reference_to(needs[0]):
         return replace(graph, result=result)
+    steps, after = list(graph.steps), frozenset(needs)
+    if alone:
+        after |= _awaited(graph)
+    if any(step.whens for step in steps):
+        # Behind a way that is always taken, so that it runs also when all others are not.
+        begun = f"{graph.name} (begun)"
+        after |= {len(steps)}
+        steps.append(GraphStep(begun, begun, identity, [None], {}, frozenset()))
     name = f"{graph.name} (result)"
-    step = GraphStep(name, name, identity, [result], {}, frozenset(needs))
-    return replace(graph, steps=[*graph.steps, step], result=template.reference_to(len(graph.steps)))
+    steps.append(GraphStep(name, name, identity, [result], {}, after))
+    return replace(graph, steps=steps, result=template.reference_to(len(steps) - 1))
+
+
+def _awaited(graph: Graph) -> frozenset[int]:
+    """Return the positions of the steps that no other step is sure to wait for."""
+    waited_for = {before for step in graph.steps if not step.any for before in step.after}
+    return frozenset(range(len(graph.steps))) - waited_for
 
 
 def _topological(graph: Graph) -> list[int]:
@@ -246,8 +266,7 @@ def _topological(graph: Graph) -> list[int]:
         sorter.prepare()
     except CycleError as error:
         cycle: list[int] = error.args[1]
-        # graphlib repeats the first node at the end and lists edges against their direction.
-        raise CyclicDependency([graph.steps[each].name for each in reversed(cycle[1:])]) from None
+        raise CyclicDependency([graph.steps[each].name for each in cycle[:-1]]) from None  # it repeats the first
     order: list[int] = []
     while ready := sorted(sorter.get_ready()):
         order += ready

@@ -26,12 +26,14 @@ class LeaseFacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine that asks."""
+    """The machine that asks, and which of its processes is asking."""
 
     host: str
     boot_id: str
     is_alive: Callable[[int, float], bool]
     """Whether a process of that id and start time lives here."""
+    pid: int
+    pid_started: float
 
 
 def why_dead(lease: LeaseFacts, machine: Machine, *, now: float, may_expire: bool) -> str | None:

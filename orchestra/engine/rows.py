@@ -31,7 +31,7 @@ class StepRow:
     max_parallel: int | None = None
     waits_for: int | None = None
     feeds: Sequence[Sequence[int]] | None = None
-    """Joins that it is a part of: [number, parts, bodies] each."""
+    """Joins that it is a part of: [number, parts, bodies, whether any way releases them] each."""
     chain: Sequence[Sequence[object]] | None = None
     """Links that follow in its segment: [n, task, name, queue, priority] each."""
     whens: Mapping[str, str] | None = None
@@ -56,7 +56,7 @@ class JoinRow:
 
 @dataclass(frozen=True, slots=True)
 class Expansion:
-    """Steps that a running step adds to its run: it waits for those of them that feed nothing."""
+    """Steps that a running step adds to its run: it waits for those of them that are last."""
 
     steps: Sequence[StepRow]
     joins: Sequence[JoinRow] = ()
@@ -66,7 +66,15 @@ class Expansion:
     @property
     def parts(self) -> int:
         """How many steps the parent waits for."""
-        return sum(not step.feeds for step in self.steps)
+        return sum(is_last(step.feeds) for step in self.steps)
+
+
+def is_last(feeds: Sequence[Sequence[int]] | None) -> bool:
+    """Whether a step with such feeds is waited for by its run, or by what it is a part of.
+
+    It is when nothing else is sure to wait for it: what runs on the first way taken may end before it.
+    """
+    return all(each[3] for each in feeds or ())
 
 
 def rows(
@@ -110,10 +118,15 @@ def of_elements(like: StepRow, inputs: Sequence[StepInput], first_n: int) -> Exp
     )
 
 
-def of_plan(plan: Plan, parent: int, round: int, first_n: int, first_join: int) -> Expansion:
-    """Return the steps of a sub-workflow, whose result must be the output of one of its steps."""
-    steps, joins = rows(plan, first_n=first_n, first_join=first_join, parent=parent, round=round)
+def of_plan(plan: Plan, parent: StepRow, first_n: int, first_join: int) -> Expansion:
+    """Return the steps of a sub-workflow, whose result must be the output of one of its steps.
+
+    Conditions on the output of the parent are looked at by the step that makes it, which has to be the only last one.
+    """
+    steps, joins = rows(plan, first_n=first_n, first_join=first_join, parent=parent.n, round=parent.round + 1)
     (result,) = template.references(plan.result)
+    if parent.whens:
+        steps[result] = replace(steps[result], whens=parent.whens)
     return Expansion(steps, joins, result + first_n)
 
 
@@ -124,7 +137,7 @@ def _moved(given: Mapping[str, object], moved: Mapping[int, int]) -> dict[str, o
 
 def _row(step: PlannedStep, plan: Plan, first_n: int, first_join: int) -> StepRow:
     joins: Sequence[Join] = plan.joins
-    feeds = [[j + first_join, len(joins[j].parts), len(joins[j].bodies)] for j in step.feeds]
+    feeds = [[j + first_join, len(joins[j].parts), len(joins[j].bodies), int(joins[j].any)] for j in step.feeds]
     chain = [
         [n + first_n, plan.steps[n].target.task, plan.steps[n].name, plan.steps[n].queue, plan.steps[n].priority]
         for n in step.chain

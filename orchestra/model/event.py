@@ -47,6 +47,15 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
+def position(event_id: str) -> tuple[int, int]:
+    """Return where in the log an event stands: its transaction, and its place among the events of that."""
+    transaction, _, place = event_id.partition("-")
+    try:
+        return int(transaction), int(place or 0)
+    except ValueError:
+        raise InvalidOption("after", event_id, "the id of an event, such as '17-0'") from None
+
+
 def matches(pattern: str, event_type: str) -> bool:
     """Whether a pattern such as ``task.completed``, ``task.*`` or ``*`` covers an event type."""
     return pattern == event_type or ("*" in pattern and fnmatchcase(event_type, pattern))

@@ -5,8 +5,16 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from orchestra.errors import InvalidOption
-from orchestra.model.graph import Graph, StepHandle, StepOptions, building, check_on_failure, current_builder
-from orchestra.model.options import Duration, at_least_one
+from orchestra.model.graph import (
+    Graph,
+    StepHandle,
+    StepOptions,
+    building,
+    check_on_failure,
+    current_builder,
+    display_name,
+)
+from orchestra.model.options import Duration, at_least_one, text
 from orchestra.model.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -19,7 +27,7 @@ class TaskFunction(Generic[P, R]):
     def __init__(self, body: Callable[P, R], name: str | None, step_options: StepOptions) -> None:
         functools.update_wrapper(self, body)
         self.body = body
-        self.name = name or body.__name__
+        self.name = display_name(body) if name is None else text("name", name)
         self.step_options = step_options
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -61,7 +69,7 @@ class TaskFunction(Generic[P, R]):
         return f"<task {self.name!r}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _by_path, (self.__module__, self.__qualname__)
+        return _by_path, (self.body.__module__, self.body.__qualname__)
 
 
 def _by_path(module: str, qualname: str) -> object:
@@ -125,11 +133,14 @@ class WorkflowFunction(Generic[P]):
     def __init__(self, body: Callable[P, object], name: str | None, on_failure: str) -> None:
         functools.update_wrapper(self, body)
         self.body = body
-        self.name = name or body.__name__
+        self.name = display_name(body) if name is None else text("name", name)
         self.on_failure = check_on_failure(on_failure)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Run it here, like a plain function: each task is called at once. Inside a workflow, its steps become part."""
+        """Run it here, like a plain function: each task is called at once; inside a workflow its steps become part of it.
+
+        A body that says ``.after(…)`` or ``.on_any()`` says something about steps, and can only be submitted.
+        """
         return self.body(*args, **kwargs)
 
     def graph(self, *args: P.args, **kwargs: P.kwargs) -> Graph:

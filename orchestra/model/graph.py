@@ -1,6 +1,7 @@
 """Graphs: what a workflow lowers to, whichever of the ways it was written in, and the builder behind ``@workflow``."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -151,8 +152,18 @@ class StepHandle:
     def _refuse(self, *_args: object) -> NoReturn:
         raise UntraceableInput(self.name, "its value was looked at while the workflow was built")
 
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("__"):
+            raise AttributeError(name)  # libraries ask for these, and take no for an answer
+        self._refuse()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other if isinstance(other, StepHandle) else self._refuse()
+
+    __hash__ = object.__hash__
     __str__ = __bool__ = __len__ = __iter__ = __getitem__ = __contains__ = __add__ = __radd__ = _refuse  # type: ignore[assignment]
     __lt__ = __le__ = __gt__ = __ge__ = __int__ = __float__ = __call__ = _refuse
+    __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __neg__ = _refuse
 
     def __format__(self, _spec: str) -> str:
         self._refuse()
@@ -227,7 +238,7 @@ def current_builder() -> Builder | None:
 
 
 @contextmanager
-def building() -> Iterator[Builder]:
+def building() -> Generator[Builder]:
     """Make calls of tasks add steps instead of running."""
     builder = Builder()
     token = _building.set(builder)
@@ -237,9 +248,17 @@ def building() -> Iterator[Builder]:
         _building.reset(token)
 
 
+def takes_input(agent: object) -> bool:
+    """Whether an agent has parameters: one without gets neither the run's input nor its predecessors' outputs."""
+    if not callable(agent):
+        return True
+    try:
+        return bool(inspect.signature(agent).parameters)
+    except (TypeError, ValueError):
+        return True  # a built-in that does not tell
+
+
 def display_name(agent: object) -> str:
     """Return what to call an agent when no name was given."""
-    if isinstance(agent, str):
-        return agent
-    name = getattr(agent, "name", None) or getattr(agent, "__name__", None)
-    return name if isinstance(name, str) and name else type(agent).__name__
+    name = agent if isinstance(agent, str) else getattr(agent, "name", None) or getattr(agent, "__name__", None)
+    return (name if isinstance(name, str) and name else type(agent).__name__)[: options.LONGEST_NAME]

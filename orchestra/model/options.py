@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from orchestra.errors import InvalidOption
+from orchestra.model import template
 
 DEFAULT_PRIORITY = 5
+LONGEST_NAME = 200
 LONGEST_TIMEOUT_S = 366 * 86_400.0
 
 Duration: TypeAlias = float | int | timedelta
@@ -63,8 +65,17 @@ def fallback(value: object) -> object:
     return value
 
 
+def text(option: str, value: object) -> str:
+    """Return a name, id or key that people give, or raise InvalidOption."""
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST_NAME:
+        raise InvalidOption(option, value, f"text of 1 to {LONGEST_NAME} characters")
+    if any(each < " " or "\ud800" <= each <= "\udfff" for each in value):
+        raise InvalidOption(option, value, "text on one line, without control characters or halves of surrogate pairs")
+    return value
+
+
 def metadata(value: object) -> dict[str, object]:
-    """Return metadata: a mapping with text keys, or raise InvalidOption."""
+    """Return metadata as JSON holds it, or raise InvalidOption or UnserialisableInput."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -74,4 +85,4 @@ def metadata(value: object) -> dict[str, object]:
         if not isinstance(key, str):
             raise InvalidOption("metadata", value, f"text keys, not {key!r}")  # pyright: ignore[reportUnknownArgumentType]
         items[key] = each
-    return items
+    return cast(dict[str, object], template.plain(items, path="metadata"))

@@ -11,9 +11,16 @@ from orchestra.model.options import Duration, seconds
 Errors: TypeAlias = type[BaseException] | str | Sequence[type[BaseException] | str]
 
 
-def _names(errors: Errors) -> tuple[str, ...]:
-    several = [errors] if isinstance(errors, (str, type)) else list(errors)
+def _names(option: str, errors: Errors) -> tuple[str, ...]:
+    several = list(errors) if isinstance(errors, Iterable) and not isinstance(errors, (str, type)) else [errors]
+    for each in several:
+        if not (isinstance(each, str) or (isinstance(each, type) and issubclass(each, BaseException))):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption(option, each, "exception types or their names")
     return tuple(each if isinstance(each, str) else f"{each.__module__}.{each.__qualname__}" for each in several)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -49,9 +56,9 @@ class RetryPolicy:
     ) -> None:
         if isinstance(max_attempts, bool) or not isinstance(max_attempts, int) or not 1 <= max_attempts <= 1000:  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("max_attempts", max_attempts, "a whole number from 1 to 1000 (1 means no retry)")
-        if not 1.0 <= backoff <= 100.0:
+        if not _is_number(backoff) or not 1.0 <= backoff <= 100.0:
             raise InvalidOption("backoff", backoff, "a factor from 1 to 100")
-        if not 0.0 <= jitter <= 1.0:
+        if not _is_number(jitter) or not 0.0 <= jitter <= 1.0:
             raise InvalidOption("jitter", jitter, "a share from 0 to 1")
         put = object.__setattr__
         put(self, "max_attempts", max_attempts)
@@ -59,8 +66,8 @@ class RetryPolicy:
         put(self, "backoff", float(backoff))
         put(self, "max_delay_s", seconds("max_delay", max_delay))
         put(self, "jitter", float(jitter))
-        put(self, "retry_on", _names(retry_on))
-        put(self, "give_up_on", _names(give_up_on))
+        put(self, "retry_on", _names("retry_on", retry_on))
+        put(self, "give_up_on", _names("give_up_on", give_up_on))
 
     def delay_after(
         self, attempt: int, error_types: Iterable[str], *, spread: random.Random | None = None

@@ -14,7 +14,14 @@ from orchestra.model.record import ErrorInfo, RunRecord, StepRecord, moment
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 
-NOTHING: object = type("Nothing", (), {"__repr__": lambda _self: "<no input>"})()
+
+
+class _Nothing:
+    def __repr__(self) -> str:
+        return "<no input>"
+
+
+NOTHING: object = _Nothing()
 """The input of a task that was given none: it gets the output of what it depends on."""
 
 
@@ -79,8 +86,8 @@ class Task:
             raise InvalidOption("callback", callback, "a function of one argument, the ended task")
         own = getattr(agent, "step_options", StepOptions())
         self.options = StepOptions.of(priority, queue, retry, timeout, fallback).over(own)
-        self.id = _id(id)
-        self.name = name or display_name(agent)
+        self.id = new_id() if id is None else options.text("id", id)
+        self.name = display_name(agent) if name is None else options.text("name", name)
         self.agent = agent
         self.input = input
         self.kwargs: dict[str, object] = dict(kwargs or {})
@@ -328,14 +335,6 @@ class WorkflowRun:
 
     def __repr__(self) -> str:
         return f"<WorkflowRun {self.name!r} {self.id} {self.status}>"
-
-
-def _id(given: str | None) -> str:
-    if given is None:
-        return new_id()
-    if not isinstance(given, str) or not given.strip() or len(given) > 200:  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidOption("id", given, "1 to 200 characters")
-    return given
 
 
 def as_json(value: object) -> str:

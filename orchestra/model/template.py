@@ -47,14 +47,23 @@ def encode(
         read_text: Makes templates of texts; it finds tokens in them. Without it they stand for themselves.
 
     Raises:
-        UnserialisableInput: JSON cannot hold a value: sets, iterators, NaN, infinities, bytes that are not UTF-8,
-            objects that pydantic does not know, two dict keys that become the same text, a value inside itself.
+        UnserialisableInput: JSON cannot hold a value: sets, iterators, NaN, infinities, bytes and text that are not
+            UTF-8, objects that pydantic does not know, two dict keys that become the same text, a value inside itself.
         UntraceableInput: A reference to a step that is not in the workflow, inside a model, or in the key of a dict.
     """
     try:
         return _Encoder(key_of, read_text or _itself).value(value, path)
     except RecursionError:
         raise UnserialisableInput(path, type(value).__name__, "it contains itself, or nests too deeply") from None
+
+
+def plain(value: object, *, path: str) -> Json:
+    """Return a value as JSON holds it, for what may hold no references: metadata, the data of an event.
+
+    Raises:
+        UnserialisableInput: JSON cannot hold it.
+    """
+    return cast(Json, fill(encode(value, lambda _value: None, path=path), {}))
 
 
 def reference_to(key: Key) -> Json:
@@ -127,7 +136,7 @@ class _Encoder:
             case None | bool():
                 return value
             case str():
-                return self._read_text(str.__str__(value))
+                return self._read_text(_utf8(str.__str__(value), path))
             case int():
                 return int(value)
             case float():
@@ -156,7 +165,7 @@ class _Encoder:
 
     def _key(self, key: object, path: str) -> str:
         if isinstance(key, str):
-            text = str.__str__(key)
+            text = _utf8(str.__str__(key), f"a key of {path}")
             if self._read_text(text) != text:
                 raise UntraceableInput(None, f"the key of a dict, in {path}, holds the output of a step")
             return text
@@ -224,6 +233,15 @@ def _finite(value: float, path: str) -> float:
     if not math.isfinite(value):
         _refuse(value, path, f"JSON has no {float(value)!r}")
     return float(value)
+
+
+def _utf8(text: str, path: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            _refuse(text, path, f"it holds half of a surrogate pair, at position {error.start}, which UTF-8 cannot")
+    return text
 
 
 def _itself(text: str) -> str:

@@ -17,7 +17,7 @@ import string
 from collections.abc import Callable, Iterator
 from types import CodeType
 
-from orchestra.errors import UntraceableInput
+from orchestra.errors import DefinitionError, UntraceableInput
 from orchestra.model.reference import KeyOf, Trace, tracing
 from orchestra.model.template import Json, encode, fill, references
 
@@ -53,7 +53,7 @@ def _traced(function: Callable[[], object], trace: Trace, key_of: KeyOf) -> Json
     try:
         with tracing(trace):
             value = function()
-    except UntraceableInput:
+    except DefinitionError:
         raise
     except Exception as error:
         if trace.refusals:

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
+from types import FunctionType, MethodType
+from typing import cast
 
 from orchestra.errors import ContradictoryOrder, CyclicDependency, DuplicateName, InvalidOption, UnknownDependency
-from orchestra.model import template
+from orchestra.model import options, template
 from orchestra.model.condition import check
-from orchestra.model.graph import Graph, GraphStep, check_on_failure
+from orchestra.model.graph import Graph, GraphStep, check_on_failure, takes_input
 from orchestra.model.ids import new_id
 from orchestra.model.task import NOTHING, Task
 from orchestra.model.tracing import trace_template
@@ -39,7 +42,7 @@ class Workflow:
             and the run is FAILED at the end.
 
     Raises:
-        DuplicateName, UnknownDependency, CyclicDependency, InvalidOption: What is wrong, and where.
+        DuplicateName, UnknownDependency, InvalidOption: What is wrong, and where. A cycle is found at submit.
     """
 
     def __init__(
@@ -53,8 +56,8 @@ class Workflow:
         any_of: Iterable[str] = (),
         on_failure: str = "fail",
     ) -> None:
-        self.id = id or new_id()
-        self.name = name or self.id
+        self.id = new_id() if id is None else options.text("id", id)
+        self.name = self.id if name is None else options.text("name", name)
         self.tasks = list(tasks)
         if not self.tasks:
             raise InvalidOption("tasks", [], "at least one Task")
@@ -83,14 +86,17 @@ class Workflow:
             ContradictoryOrder: The pattern is SEQUENTIAL, and a task stands before one that it depends on.
             UntraceableInput, UnserialisableInput: An input cannot become a template.
         """
-        steps = [self._step(position, given) for position in range(len(self.tasks))]
-        ordered = _in_order(steps) if pattern is ExecutionPattern.SEQUENTIAL else steps
-        return Graph(self.id, self.name, ordered, None, self.on_failure)
+        sequential = pattern is ExecutionPattern.SEQUENTIAL
+        # In a sequence only the first task has no predecessor.
+        steps = [
+            self._step(position, NOTHING if sequential and position else given) for position in range(len(self.tasks))
+        ]
+        return Graph(self.id, self.name, _in_order(steps) if sequential else steps, None, self.on_failure)
 
     def _step(self, position: int, given: object) -> GraphStep:
         task = self.tasks[position]
         value = task.input
-        if value is NOTHING and not self._after[position] and not task.kwargs:
+        if value is NOTHING and not self._after[position] and not task.kwargs and takes_input(task.agent):
             value = given
         key_of = self._key_of(task)
         args = [] if value is NOTHING else [_template(value, key_of)]
@@ -154,8 +160,8 @@ def _no_step(_value: object) -> None:
 
 
 def _template(value: object, key_of: Callable[[object], int | None]) -> object:
-    if callable(value) and not isinstance(value, (Task, type)):
-        return trace_template(value, key_of)
+    if isinstance(value, (FunctionType, MethodType, partial)):
+        return trace_template(cast(Callable[[], object], value), key_of)
     return template.encode(value, key_of)
 
 

@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from typing import Any, TypeVar
 
-from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
 
 from orchestra.engine.outcome import Done, NotFound, Outcome, Raised, Spread
 from orchestra.engine.plan import StepInput, plan
@@ -31,6 +32,7 @@ T = TypeVar("T")
 CLAIM = "orchestra_claim"
 RETRY_AFTER = "orchestra_retry_after"
 _FOLLOWING = "orchestra_following"
+_SETTLED = "orchestra_settled"
 _PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
 
 
@@ -57,29 +59,54 @@ class Held:
 class Adapter:
     """What Celery's hooks call: begin a step, and say how it went."""
 
-    def __init__(self, cycle: Cycle, registry: Registry) -> None:
+    def __init__(
+        self,
+        cycle: Cycle,
+        registry: Registry,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.cycle, self.registry = cycle, registry
+        self._monotonic, self._sleep = monotonic, sleep
         self.heard: Callable[[], object] = lambda: None
         """Called for each message; set by a reconciler that shares the process with the bodies."""
         self.held: dict[ClaimRef, Held] = {}
         """What runs in this process."""
+        self._beginning: list[MessageRef] = []
+        """What this process is claiming."""
         self._lock = threading.Lock()
+
+    def forked(self) -> None:
+        """Begin anew in a pool's child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+        self.held, self._beginning = {}, []
 
     def begin(self, request: Any) -> Claimed | Refused:
         """Claim the step of a request. What Celery would publish by itself is taken from it and kept for later."""
         self.heard()
         message = MessageRef.parse(request.id)
-        answer = patiently(lambda: self.cycle.claim(message))
+        with self._lock:
+            self._beginning.append(message)
+        try:
+            answer = patiently(lambda: self.cycle.claim(message), self._sleep)
+            if isinstance(answer, Claimed):
+                self._hold(answer)
+        finally:
+            with self._lock:
+                self._beginning.remove(message)
         if isinstance(answer, Refused):
             return answer
         setattr(request, CLAIM, answer)
         setattr(request, _FOLLOWING, request.chain or ())
         request.chain = request.callbacks = None
         request.retries = answer.attempts
-        deadline = None if answer.row.timeout_s is None else time.monotonic() + answer.row.timeout_s
-        with self._lock:
-            self.held[answer.claim] = Held(answer, deadline)
         return answer
+
+    def holds(self, claim: ClaimRef) -> bool:
+        """Whether this process knows of a claim: it is making it, running it, or recording what it came to."""
+        with self._lock:
+            return claim in self.held or claim.ref in self._beginning
 
     def done(self, request: Any, result: object) -> None:
         """The body returned.
@@ -104,7 +131,7 @@ class Adapter:
 
     def _spread(self, claimed: Claimed, inputs: Sequence[StepInput]) -> Expansion:
         run_id = claimed.claim.ref.step.run_id
-        first, _join = patiently(lambda: self.cycle.store.reserve(run_id, len(inputs), 0))
+        first, _join = patiently(lambda: self.cycle.store.reserve(run_id, len(inputs), 0), self._sleep)
         return of_elements(claimed.row, inputs, first)
 
     def _nested(self, claimed: Claimed, graph: Graph) -> Outcome:
@@ -113,34 +140,45 @@ class Adapter:
         limit = MAX_ROUNDS if row.max_rounds is None else row.max_rounds
         if row.round >= limit:
             return Raised(error_info(TooManyRounds(row.name, limit)), final=True)
-        compiled = plan(graph, self.registry.bind, priority=row.priority, queue=row.queue, gathered=True)
+        compiled = plan(
+            graph, self.registry.bind, priority=row.priority, queue=row.queue, gathered=True, alone=bool(row.whens)
+        )
         run_id = claimed.claim.ref.step.run_id
         first_n, first_join = patiently(
-            lambda: self.cycle.store.reserve(run_id, len(compiled.steps), len(compiled.joins))
+            lambda: self.cycle.store.reserve(run_id, len(compiled.steps), len(compiled.joins)), self._sleep
         )
-        return Spread(of_plan(compiled, row.n, row.round + 1, first_n, first_join))
+        return Spread(of_plan(compiled, row, first_n, first_join))
 
     def failed(self, request: Any, error: BaseException) -> None:
         """The body raised, or the parent process says that its child is gone or took too long."""
-        claimed = getattr(request, CLAIM, None) or self._held_by_child(request)
-        if claimed is None:
-            return  # it never got a claim, or lost it: whoever has it now says how it went
-        if isinstance(error, WorkerLostError):
-            patiently(lambda: self.cycle.vanish(claimed.claim, str(error)))
-            self._let_go(claimed)
-        else:
+        claimed = getattr(request, CLAIM, None)
+        if claimed is not None:
             self._record(request, claimed, _outcome(error, claimed))
+        elif isinstance(error, (WorkerLostError, TimeLimitExceeded)):
+            self._child_gone(request, error)
 
     def retried(self, request: Any, error: BaseException) -> None:
         """The body asked to be tried again (``self.retry``, ``autoretry_for``)."""
         claimed = getattr(request, CLAIM, None)
         if claimed is not None:
             self._record(request, claimed, Raised(error_info(error), retry_after_s=getattr(request, RETRY_AFTER, 0.0)))
+        else:
+            # The parent stopped its child, because it lost the broker or is told to go.
+            self._child_gone(request, error)
 
     def revoked(self, request: Any) -> None:
-        """Celery refused to run the step, because somebody revoked its id."""
-        step = MessageRef.parse(request.id).step
-        patiently(lambda: self.cycle.store.cancel(step.run_id, step.n, self.cycle.clock()))
+        """Celery refused to run the step, or stopped it, because somebody revoked its id."""
+        message = MessageRef.parse(request.id)
+        record = patiently(lambda: self.cycle.store.step(message.step), self._sleep)
+        if record is not None and record.generation == message.generation:
+            patiently(lambda: self.cycle.cancel(message.step.run_id, message.step.n), self._sleep)
+
+    def unknown(self, message: MessageRef, task: str) -> None:
+        """The worker has no Celery task of that name."""
+        answer = patiently(lambda: self.cycle.claim(message), self._sleep)
+        if not isinstance(answer, Refused):
+            reason = "the worker's Celery application has none of that name; is its module imported there?"
+            self._record(None, answer, NotFound(error_info(TaskNotFound(task, reason))))
 
     def overdue(self, now: float) -> list[Claimed]:
         """Return what runs here longer than its time limit allows (``now`` is monotonic)."""
@@ -149,25 +187,42 @@ class Adapter:
 
     def time_out(self, claimed: Claimed) -> None:
         """Record that a body ran too long. It may run on; what it says later is refused."""
-        self._record(None, claimed, _outcome(TimeLimitExceeded(), claimed))
+        self._record(None, claimed, _outcome(TimeLimitExceeded(claimed.row.timeout_s), claimed))
 
     def _record(self, request: Any, claimed: Claimed, outcome: Outcome) -> Recorded | None:
         following = getattr(request, _FOLLOWING, ())
+        # A body's process has nothing better to do than to wait for the store; threads that serve others have.
+        for_ever = request is not None
         try:
-            recorded = patiently(lambda: self.cycle.record(claimed, outcome, following))
+            recorded = patiently(lambda: self.cycle.record(claimed, outcome, following), self._sleep, for_ever=for_ever)
         finally:
             self._let_go(claimed)
         if recorded is None:
             logger.info("%s of %s was superseded; its outcome is not recorded", claimed.claim, claimed.name)
         return recorded
 
+    def _hold(self, claimed: Claimed) -> None:
+        timeout_s = claimed.row.timeout_s
+        with self._lock:
+            self.held[claimed.claim] = Held(claimed, None if timeout_s is None else self._monotonic() + timeout_s)
+
     def _let_go(self, claimed: Claimed) -> None:
         with self._lock:
             self.held.pop(claimed.claim, None)
 
-    def _held_by_child(self, request: Any) -> Claimed | None:
+    def _child_gone(self, request: Any, error: BaseException) -> None:
+        """Say in the parent how the claim of its child ended, if the child still held one."""
+        if getattr(request, _SETTLED, False):
+            return  # Celery reports a time limit twice, and a new claim may stand by now
+        setattr(request, _SETTLED, True)
         message = MessageRef.parse(request.id)
-        return patiently(lambda: self.cycle.store.claimed(message, self.cycle.worker))
+        claimed = patiently(lambda: self.cycle.store.claimed(message, self.cycle.worker), self._sleep)
+        if claimed is None:
+            return
+        if isinstance(error, TimeLimitExceeded):
+            self._record(None, claimed, _outcome(error, claimed))
+        else:
+            patiently(lambda: self.cycle.vanish(claimed.claim, str(error)), self._sleep)
 
 
 def is_step(request: Any) -> bool:
@@ -175,14 +230,16 @@ def is_step(request: Any) -> bool:
     return bool(getattr(request, HEADER, None))
 
 
-def patiently(operation: Callable[[], T]) -> T:
+def patiently(
+    operation: Callable[[], T], sleep: Callable[[float], None] = time.sleep, *, for_ever: bool = False
+) -> T:
     """Do a store operation, again and again while the store is away: a body that finished must not run twice for it."""
-    for wait in _PATIENCE_S:
+    for wait in chain(_PATIENCE_S, repeat(_PATIENCE_S[-1]) if for_ever else ()):
         try:
             return operation()
         except StoreUnavailable as error:
             logger.warning("%s; trying again in %g s", error, wait)
-            time.sleep(wait)
+            sleep(wait)
     return operation()
 
 
@@ -190,7 +247,7 @@ def _outcome(error: BaseException, claimed: Claimed) -> Outcome:
     match error:
         case TaskNotFound():
             return NotFound(error_info(error))
-        case TimeLimitExceeded() | SoftTimeLimitExceeded() | TimeoutError() if claimed.row.timeout_s is not None:
-            return Raised(error_info(TaskTimedOut(claimed.name, claimed.row.timeout_s)))
+        case TimeLimitExceeded(args=(float() | int() as limit_s, *_)):
+            return Raised(error_info(TaskTimedOut(claimed.name, limit_s)))
         case _:
             return Raised(error_info(error))

@@ -48,7 +48,7 @@ class StepBackend:
         """The body raised, ran too long or lost its process; called in the child or in the parent."""
         if not is_step(request):
             return self._delegate.mark_as_failure(task_id, exc, traceback, request, store_result, call_errbacks, state)
-        return self._adapter.failed(request, exc.error if isinstance(exc, UnencodableResult) else exc)
+        return self._adapter.failed(request, exc.error if isinstance(exc, (UnencodableResult, Escaped)) else exc)
 
     def mark_as_retry(
         self, task_id: str, exc: BaseException, traceback: Any = None, request: Any = None, **options: Any
@@ -84,6 +84,17 @@ class StepBackend:
     def _delegate(self) -> Any:
         # Asked for each time: Celery keeps one backend per thread, unless it says that it is thread-safe.
         return self._own or self._app.backend
+
+
+class Escaped(Exception):
+    """Carries an error through Celery's tracer that the tracer would let out, and the pool's process or thread with it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+        super().__init__(repr(error))
+
+    def __reduce__(self) -> Any:
+        return Escaped, (self.error,)
 
 
 class UnencodableResult(EncodeError):

@@ -2,26 +2,27 @@
 
 import asyncio
 import inspect
+import threading
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
-from pydantic import ConfigDict, PydanticUserError, validate_call
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+from pydantic import ConfigDict, validate_call
 
 from orchestra.engine.plan import StepInput
-from orchestra.errors import UnserialisableElements
+from orchestra.errors import EndedWithoutOutcome, TaskTimedOut, UnserialisableElements
 from orchestra.model import template
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import error_names
 from orchestra.runtime.codec import decode
 from orchestra.store.contract import Claimed
 
-_LONGEST_TRACEBACK = 8000
+_LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8000, 8000
 _running: ContextVar[Claimed | None] = ContextVar("orchestra_running", default=None)
+_raised: ContextVar[Exception | None] = ContextVar("orchestra_raised", default=None)
 
 
 def running_step() -> Claimed | None:
@@ -35,8 +36,24 @@ def inside(claimed: Claimed) -> Generator[None]:
     token = _running.set(claimed)
     try:
         yield
+    except (SystemExit, KeyboardInterrupt) as error:
+        if _ends_process(error):
+            raise
+        raise EndedWithoutOutcome(claimed.name, repr(error)) from error
+    except Exception as error:
+        _raised.set(error)
+        raise
     finally:
         _running.reset(token)
+
+
+def _ends_process(error: BaseException) -> bool:
+    """Whether the process was told to end while a body ran, rather than the body calling ``sys.exit()``."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    # Celery's own kinds, Ctrl-C, and the negative status with which a pool child answers a signal.
+    by_signal = isinstance(error, SystemExit) and isinstance(error.code, int) and error.code < 0
+    return type(error) is not SystemExit or by_signal
 
 
 def arguments(claimed: Claimed) -> tuple[list[Any], dict[str, Any]]:
@@ -73,8 +90,7 @@ def elements(claimed: Claimed) -> list[StepInput]:
         raise UnserialisableElements(claimed.name, type(items).__name__)
     rest = [template.encode(template.fill(each, outputs), _nothing) for each in given.args]
     kwargs = {key: template.encode(template.fill(each, outputs), _nothing) for key, each in given.kwargs.items()}
-    each_item: Sequence[Any] = items  # pyright: ignore[reportUnknownVariableType]
-    return [StepInput([template.encode(item, _nothing), *rest], kwargs) for item in each_item]
+    return [StepInput([template.encode(item, _nothing), *rest], kwargs) for item in cast(list[object], items)]
 
 
 def _nothing(_value: object) -> None:
@@ -84,27 +100,70 @@ def _nothing(_value: object) -> None:
 def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], timeout_s: float | None) -> Any:
     """Call a function, plain or async, with its arguments checked against its annotations.
 
-    A coroutine is cancelled when it runs longer than ``timeout_s``; a plain function cannot be, from inside.
+    What a generator yields becomes a list. A coroutine is cancelled when it runs longer than ``timeout_s``; a plain
+    function cannot be, from inside.
     """
-    result = _checked(function)(*args, **kwargs)
-    return asyncio.run(asyncio.wait_for(result, timeout_s)) if inspect.isawaitable(result) else result
+    annotated = inspect.isfunction(function) and getattr(function, "__annotations__", None)
+    result = (_checked(function) if annotated else function)(*args, **kwargs)
+    if inspect.isawaitable(result):
+        return asyncio.run(_awaited(result, timeout_s))
+    if inspect.isasyncgen(result):
+        return asyncio.run(_awaited(_collected(result), timeout_s))
+    return list(cast(Iterator[Any], result)) if inspect.isgenerator(result) else result
+
+
+async def _awaited(result: Awaitable[Any], timeout_s: float | None) -> Any:
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            return await result
+    except TimeoutError:
+        # A body may raise one of its own, which says nothing about this limit.
+        step = _running.get()
+        if timeout_s is None or step is None or not limit.expired():
+            raise
+        raise TaskTimedOut(step.name, timeout_s) from None
+
+
+async def _collected(results: AsyncIterator[Any]) -> list[Any]:
+    return [each async for each in results]
 
 
 @lru_cache(maxsize=1024)
 def _checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with pydantic's checks, or itself where it has no annotations that pydantic understands."""
-    annotations = getattr(function, "__annotations__", {})
-    if not annotations or not inspect.isfunction(function):
-        return function
+    """Return the function with pydantic's checks, or itself where its annotations mean nothing to pydantic."""
     config = ConfigDict(arbitrary_types_allowed=True)
+    generates = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    checks_result = "return" in function.__annotations__ and not generates
     try:
-        return validate_call(config=config, validate_return="return" in annotations)(function)
-    except (PydanticUserError, PydanticSchemaGenerationError, PydanticUndefinedAnnotation, NameError, TypeError):
+        return validate_call(config=config, validate_return=checks_result)(function)
+    except Exception:  # whatever evaluating an annotation raises: the function is called as Python would
         return function
 
 
 def error_info(error: BaseException) -> ErrorInfo:
-    """Return what the store keeps of an exception."""
-    lines = "".join(traceback.format_exception(error))
-    text = lines if len(lines) <= _LONGEST_TRACEBACK else f"…{lines[-_LONGEST_TRACEBACK:]}"
-    return ErrorInfo(type(error).__name__, str(error), text, tuple(error_names(error)))
+    """Return what the store keeps of an exception: text that it can hold, whatever the exception is like."""
+    error = _as_raised(error)
+    lines = _utf8("".join(traceback.format_exception(error)))
+    try:
+        message = _utf8(str(error))
+    except Exception as failure:
+        message = f"<its text cannot be shown: {type(failure).__name__}>"
+    return ErrorInfo(
+        type(error).__name__,
+        message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…",
+        lines if len(lines) <= _LONGEST_TRACEBACK else f"…{lines[-_LONGEST_TRACEBACK:]}",
+        tuple(error_names(error)),
+    )
+
+
+def _as_raised(error: BaseException) -> BaseException:
+    """Return what the body raised: Celery puts something else in the place of what pickle cannot carry."""
+    raised = _raised.get()
+    _raised.set(None)
+    # The replacement is given the traceback of what it stands for.
+    return raised if raised is not None and raised.__traceback__ is error.__traceback__ else error
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()

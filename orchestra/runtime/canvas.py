@@ -58,11 +58,13 @@ def _branch(plan: Plan, app: Celery, head: int) -> tuple[list[Any], int | None, 
     """Lower what follows one step, up to a join that waits for others as well."""
     step = plan.steps[head]
     links: list[Any] = [_signature(plan, step, app)]
-    if not step.feeds:
-        return links, None, [head]
-    if len(step.feeds) > 1:
-        raise NotSeriesParallel
-    join = plan.joins[step.feeds[0]]
+    match step.feeds:
+        case ():
+            return links, None, [head]
+        case (number,):
+            join = plan.joins[number]
+        case _:
+            raise NotSeriesParallel
     if join.parts != (head,):
         return links, join.number, [head]
     more, stop, tail = _parallel(plan, app, join.bodies)

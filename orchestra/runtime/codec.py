@@ -10,6 +10,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from orchestra.errors import UnserialisableOutput
 
 _KOMBU_TYPE = '"__type__"'
+_ESCAPED_TYPE = '"\\u005f_type__"'
 
 
 def encode_output(value: object, task: str, *, adopted: bool = False) -> str:
@@ -22,7 +23,10 @@ def encode_output(value: object, task: str, *, adopted: bool = False) -> str:
         UnserialisableOutput: JSON cannot hold it.
     """
     try:
-        return kombu_dumps(value) if adopted else to_json(value, inf_nan_mode="constants").decode()
+        if adopted:
+            return kombu_dumps(value)
+        # Written with an escape, so that ``decode`` does not take data of the user's for one of kombu's types.
+        return to_json(value, inf_nan_mode="constants").decode().replace(_KOMBU_TYPE, _ESCAPED_TYPE)
     except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
         raise UnserialisableOutput(task, type(value).__name__, str(error).strip()) from None
 

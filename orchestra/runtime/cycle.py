@@ -58,6 +58,12 @@ class Cycle:
         self._hand_on(recorded)
         return recorded
 
+    def cancel(self, run_id: str, n: int | None) -> Recorded | None:
+        """Cancel a run or one of its steps, and hand on."""
+        recorded = self.store.cancel(run_id, n, self.clock())
+        self._hand_on(recorded)
+        return recorded
+
     def send(self, dispatches: Sequence[Dispatch], following: Sequence[object] = ()) -> None:
         """Publish after a commit. What the broker does not take is found again by the reconciler."""
         if not dispatches:

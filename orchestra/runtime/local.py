@@ -34,6 +34,11 @@ class LocalWorker:
         """Whether it has been started."""
         return self._worker is not None
 
+    @property
+    def queues(self) -> set[str]:
+        """What it serves: a copy."""
+        return set(self._queues)
+
     def serve(self, queues: Iterable[str]) -> None:
         """Note which queues are used. All of them share the one of the in-process broker."""
         self._queues.update(queues)

@@ -9,7 +9,8 @@ from orchestra.engine.recovery import Machine
 
 def this_machine() -> Machine:
     """Return this machine. Without /proc it has no boot id, and only leases tell who is dead."""
-    return Machine(socket.gethostname(), _boot_id(), is_alive)
+    pid = os.getpid()
+    return Machine(socket.gethostname(), _boot_id(), is_alive, pid, started_at(pid))
 
 
 def started_at(pid: int) -> float:

@@ -5,7 +5,6 @@ and ends what runs too long. Ticks of many reconcilers may run at the same time.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from orchestra.engine.recovery import UNHEARD_S, Machine, to_resend, why_dead
 from orchestra.errors import StoreUnavailable
 from orchestra.model.ids import new_id
 from orchestra.runtime.adapter import Adapter
-from orchestra.runtime.machine import started_at, this_machine
+from orchestra.runtime.machine import this_machine
 from orchestra.store.contract import Lease
 
 logger = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ class Reconciler:
     Args:
         worker: Name of the worker, for people.
         queues: Returns what it serves; may change.
-        slots: How many bodies it can run at once.
+        slots: How many bodies it can run at once; 0 when it takes no more.
         lease_s: How long its lease lasts; renewed after 0.3 of that.
     """
 
@@ -45,7 +44,7 @@ class Reconciler:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
-        self._worker, self._queues, self._slots, self._lease_s = worker, queues, slots, lease_s
+        self._worker, self._queues, self.slots, self._lease_s = worker, queues, slots, lease_s
         self._machine = machine or this_machine()
         self._monotonic = monotonic
         self.incarnation = adapter.cycle.worker = f"{worker}/{new_id()[-12:]}"
@@ -89,6 +88,17 @@ class Reconciler:
             self._conserve(at)
         return TICK_S if next_due is None else min(TICK_S, max(0.001, next_due - now))
 
+    def turn(self) -> float:
+        """Tick, whatever comes of it, and return how many seconds the next turn may wait."""
+        try:
+            return self.tick()
+        except StoreUnavailable as error:
+            self.failed(error)
+        except Exception:
+            # Whatever it was, a worker without a reconciler would be worse.
+            logger.exception("A tick of the reconciler failed")
+        return INSPECT_S
+
     def failed(self, error: StoreUnavailable) -> None:
         """A tick failed: from now on the store has to be seen healthy for a lease time before anybody is called dead."""
         self._healthy_since = self._monotonic()
@@ -118,7 +128,7 @@ class Reconciler:
         if at - self._heard_at < UNHEARD_S:
             return
         busy = len(self._store.held(self.incarnation))
-        limit = to_resend(slots=self._slots, busy=busy, heard_ago_s=at - self._heard_at)
+        limit = to_resend(slots=self.slots, busy=busy, heard_ago_s=at - self._heard_at)
         if limit:
             now = self._cycle.clock()
             self._cycle.send(self._store.refill(self._queues(), now))
@@ -134,17 +144,17 @@ class Reconciler:
                 self._worker,
                 self._machine.host,
                 self._machine.boot_id,
-                os.getpid(),
-                started_at(os.getpid()),
+                self._machine.pid,
+                self._machine.pid_started,
                 self._queues(),
-                self._slots,
+                self.slots,
                 self._started_at,
                 self._cycle.clock() + self._lease_s,
             )
         )
 
     def _about(self) -> dict[str, object]:
-        return {"queues": list(self._queues()), "slots": self._slots, "pid": os.getpid()}
+        return {"queues": list(self._queues()), "slots": self.slots, "pid": self._machine.pid}
 
 
 class ReconcilerThread:
@@ -173,12 +183,4 @@ class ReconcilerThread:
     def _run(self) -> None:
         wait = 0.0
         while not self._stopping.wait(wait):
-            try:
-                wait = self.reconciler.tick()
-            except StoreUnavailable as error:
-                self.reconciler.failed(error)
-                wait = INSPECT_S
-            except Exception:
-                # Whatever it was, a worker without a reconciler would be worse.
-                logger.exception("A tick of the reconciler failed")
-                wait = INSPECT_S
+            wait = self.reconciler.turn()

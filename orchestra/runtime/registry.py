@@ -1,23 +1,27 @@
 """Registry: from the name that a step's record holds to the object that is called, and back."""
 
 import functools
+import hashlib
 import importlib
-import inspect
 import sys
+import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
 from orchestra.engine.plan import Target
 from orchestra.errors import CannotTravel, InvalidOption, TaskNotFound
 from orchestra.model.function import TaskFunction, WorkflowFunction
-from orchestra.model.graph import identity
+from orchestra.model.graph import display_name, identity, takes_input
 
 GENERIC = "orchestra.step"
 """The Celery task that carries every step that is not a Celery task itself."""
 
 _POLL_S = 0.02
+_STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
 
 class Registry:
@@ -41,6 +45,8 @@ class Registry:
         """Until when (monotonic) a name that is not known yet is waited for; for state files opened before the
         functions that their steps call are defined."""
         self._known: dict[str, object] = {}
+        self._paths: dict[tuple[str, Hashable], str] = {}
+        self._count: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def bind(self, agent: object) -> Target:
@@ -59,7 +65,7 @@ class Registry:
             return Target(celery_name, celery_name)
         if not callable(agent):
             raise InvalidOption("agent", agent, "something to call")
-        return Target(GENERIC, self._path(agent), _takes_input(agent))
+        return Target(GENERIC, self._path(agent), takes_input(agent))
 
     def resolve(self, path: str) -> Callable[..., Any]:
         """Return what a path leads to.
@@ -80,12 +86,17 @@ class Registry:
             return Target(name, name)
         if ":" in name or self.travels:
             return Target(GENERIC, name)
-        found = [path for path, each in self._known.items() if getattr(each, "name", path) == name]
-        if not found:
+        with self._lock:
+            found = [(path, each) for path, each in self._known.items() if display_name(each) == name]
+        if len(found) != 1:
+            seen = "none" if not found else ", ".join(path for path, _each in found)
             raise InvalidOption(
-                "agent", name, "the name of a Celery task, of a task submitted before, or module:function"
+                "agent",
+                name,
+                f"the name of a Celery task, of one function submitted before (there is {seen}), or module:function",
             )
-        return Target(GENERIC, found[0])
+        ((path, agent),) = found
+        return Target(GENERIC, path, takes_input(agent))
 
     def _path(self, agent: object) -> str:
         path, problem = _importable(agent)
@@ -93,6 +104,9 @@ class Registry:
             if problem is not None:
                 raise CannotTravel(path, problem)
             return path
+        body = _written(agent)
+        if "<" in path and isinstance(body, FunctionType):
+            path = f"{path}#{_digest(body.__code__)}"
         with self._lock:
             return self._register(path, agent)
 
@@ -101,20 +115,20 @@ class Registry:
 
         The numbers follow the order of first use, so a program that is started again gives the same ones.
         """
-        candidate, count = path, 1
-        while self._known.setdefault(candidate, agent) is not agent:
-            if _same_task(self._known[candidate], agent):
-                break
-            count += 1
-            candidate = f"{path}@{count}"
-        return candidate
+        which = (path, _same(agent))
+        numbered = self._paths.get(which)
+        if numbered is None:
+            count = self._count[path] = self._count.get(path, 0) + 1
+            numbered = self._paths[which] = path if count == 1 else f"{path}@{count}"
+            self._known[numbered] = agent
+        return numbered
 
     def _find(self, path: str) -> tuple[object | None, str]:
         known = self._known.get(path)
         if known is not None:
             return known, ""
         module, _, qualname = path.partition(":")
-        if not qualname or "<" in qualname or "@" in qualname:
+        if not qualname or any(mark in qualname for mark in "<(@"):
             return None, "no function of that name has been defined here"
         loaded = sys.modules.get(module)
         if loaded is None and module.partition(".")[0] in self.modules:
@@ -133,6 +147,7 @@ class Registry:
         except AttributeError:
             return None, f"module {module!r} has no {qualname!r}"
         trusted = module == "__main__" or module.partition(".")[0] in self.modules
+        trusted = trusted or (not self.travels and _is_application(loaded))
         if not (trusted or isinstance(found, TaskFunction | WorkflowFunction) or found is identity):
             return None, f"{path!r} is no @task, and its module is not among those that may be called here"
         return (found, "") if callable(found) else (None, f"{path!r} cannot be called")
@@ -158,17 +173,48 @@ def _written(agent: object) -> object:
     return agent.body if isinstance(agent, TaskFunction | WorkflowFunction) else agent
 
 
-def _same_task(one: object, other: object) -> bool:
-    return _written(one) is _written(other)
+def _same(agent: object) -> Hashable:
+    """Return what two objects share that run the same code on the same variables.
+
+    Methods are made anew at each access, and a lambda each time its line is run. The parts are named by their ids,
+    which stay theirs for as long as the registry keeps the object.
+    """
+    match _written(agent):
+        case MethodType() | BuiltinMethodType() as method:
+            return id(method.__self__), method.__qualname__
+        case FunctionType() as function:
+            values = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+            return (
+                id(function.__code__), id(function.__globals__), *map(id, function.__closure__ or ()), *map(id, values)
+            )  # fmt: skip
+        case other:
+            return id(other)
+
+
+def _is_application(module: object) -> bool:
+    """Whether a module is the application's own: neither Python's nor installed."""
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return False
+    path = Path(file)
+    return not ({"site-packages", "dist-packages"} & set(path.parts) or any(map(path.is_relative_to, _STDLIB)))
+
+
+def _belongs_to_object(function: object) -> bool:
+    methods = (MethodType, BuiltinMethodType)
+    return isinstance(function, methods) and not isinstance(function.__self__, type | ModuleType | None)
 
 
 def _importable(agent: object) -> tuple[str, str | None]:
     """Return ``module:qualname`` of a callable, and why it would not lead back to it elsewhere, if it would not."""
     function = _written(agent)
-    named = agent if hasattr(agent, "__qualname__") else type(agent)
+    named = function if hasattr(function, "__qualname__") else type(function)
     module = getattr(named, "__module__", None) or "__main__"
-    qualname = getattr(named, "__qualname__", type(agent).__qualname__)
+    qualname: str = named.__qualname__  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
     path = f"{module}:{qualname}"
+    if named is not function or _belongs_to_object(function):
+        # The brackets keep the path from leading to the class, or to the method without its object.
+        return f"{path}()", "it belongs to an object, which only this process has"
     if qualname == "<lambda>" or qualname.endswith(".<lambda>"):
         return path, "a lambda has no name to be found by"
     if "<locals>" in qualname:
@@ -176,7 +222,7 @@ def _importable(agent: object) -> tuple[str, str | None]:
     if module == "__main__":
         return path, "it is defined in the program itself (__main__), which workers do not import"
     try:
-        found: object = functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+        found: object = functools.reduce(getattr, str(qualname).split("."), importlib.import_module(module))
     except (ImportError, AttributeError):
         return path, f"{path!r} leads nowhere"
     if _written(found) is not function:
@@ -184,9 +230,16 @@ def _importable(agent: object) -> tuple[str, str | None]:
     return path, None
 
 
-def _takes_input(agent: object) -> bool:
-    try:
-        parameters = inspect.signature(cast(Callable[..., Any], _written(agent))).parameters
-    except (TypeError, ValueError):
-        return True
-    return bool(parameters)
+def _digest(code: CodeType) -> str:
+    """Return a short text that tells functions without a name of their own apart, the same after a restart."""
+    whole = hashlib.sha256(repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars)).encode())
+    for constant in code.co_consts:
+        match constant:
+            case CodeType():
+                text = _digest(constant)
+            case frozenset():
+                text = repr(sorted(map(repr, cast(frozenset[object], constant))))  # pyright: ignore[reportUnknownArgumentType]
+            case _:
+                text = repr(constant)
+        whole.update(text.encode(errors="backslashreplace"))
+    return whole.hexdigest()[:8]

@@ -12,17 +12,18 @@ VISIBILITY_TIMEOUT_S = 12 * 3600
 
 def to_broker(url: str) -> Callable[[int], int]:
     """Return the translation of a priority into the scale of the broker behind a URL."""
-    return _to_redis if _is_redis(url) else _to_amqp
+    return _to_redis if is_redis(url) else _to_amqp
 
 
 def transport_options(url: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return transport options with what priorities need, unless the user has set it otherwise."""
-    if not _is_redis(url):
+    if not is_redis(url):
         return dict(own)
     return {"priority_steps": PRIORITY_STEPS, "visibility_timeout": VISIBILITY_TIMEOUT_S, **own}
 
 
-def _is_redis(url: str) -> bool:
+def is_redis(url: str) -> bool:
+    """Whether a URL is that of a Redis broker, by any of its transports."""
     return url.startswith(("redis", "sentinel", "valkey"))
 
 

@@ -1,7 +1,8 @@
 """Steps as Celery tasks: the generic task, and the mixin that makes an adopted one carry steps."""
 
 import time
-from collections.abc import Mapping, Sequence
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn
 
@@ -9,11 +10,11 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
 
 from orchestra.engine.plan import StepInput
-from orchestra.errors import EndedWithoutOutcome, TaskNotFound
+from orchestra.errors import EndedWithoutOutcome, StoreUnavailable, TaskNotFound
 from orchestra.model.function import StepOptions
 from orchestra.model.graph import current_builder
 from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, Elements, is_step
-from orchestra.runtime.backend import StepBackend
+from orchestra.runtime.backend import Escaped, StepBackend
 from orchestra.runtime.body import arguments, call, elements, fill, inside
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.registry import GENERIC, body_of
@@ -28,19 +29,32 @@ class StepMixin:
 
     def before_start(self, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Claim the step and fill in its arguments, or drop the message: acknowledged, and nothing happens."""
-        if is_step(self.request):
-            answer = self.orchestra.begin(self.request)
-            if isinstance(answer, Refused):
-                raise Ignore(answer.reason)
-            self._take(answer, args, kwargs)
-        super().before_start(task_id, args, kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        claimed = self._claimed() if is_step(self.request) else None
+        if claimed is None:
+            self._before(task_id, args, kwargs)
+        elif not claimed.row.is_map:
+            with inside(claimed):
+                _with_outcome(claimed, lambda: self._take(claimed, task_id, args, kwargs))
 
-    def _take(self, claimed: Claimed, args: list[Any], kwargs: dict[str, Any]) -> None:
+    def _claimed(self) -> Claimed:
+        try:
+            answer = self.orchestra.begin(self.request)
+        except StoreUnavailable as error:
+            # Not a failure of the step: it stays ready, and its message is sent again when the store is back.
+            raise Ignore(str(error)) from error
+        if isinstance(answer, Refused):
+            raise Ignore(answer.reason)
+        return answer
+
+    def _take(self, claimed: Claimed, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Put the arguments of the step in place of those of the message."""
-        if not claimed.row.is_map:
-            filled, named = arguments(claimed)
-            args[:] = filled
-            kwargs.update(named)
+        filled, named = arguments(claimed)
+        args[:] = filled
+        kwargs.update(named)
+        self._before(task_id, args, kwargs)
+
+    def _before(self, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        super().before_start(task_id, args, kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
 class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass]
@@ -50,7 +64,7 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass]
     acks_late = True
     max_retries = None
 
-    def _take(self, claimed: Claimed, args: list[Any], kwargs: dict[str, Any]) -> None:
+    def _take(self, claimed: Claimed, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Arguments go to the function that the step names, not to this task."""
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
@@ -101,6 +115,16 @@ class AdoptedMixin(StepMixin):
         with inside(claimed):
             return _with_outcome(claimed, lambda: body(*args, **kwargs))  # pyright: ignore[reportUnknownLambdaType]
 
+    def on_success(self, retval: object, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """A map that becomes known is no success of the user's task yet."""
+        if not isinstance(retval, Elements):
+            super().on_success(retval, task_id, args, kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    def after_return(self, status: str, retval: object, *about: Any) -> None:
+        """See ``on_success``."""
+        if not isinstance(retval, Elements):
+            super().after_return(status, retval, *about)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
     def map(self, items: object, *extra: Any, max_parallel: int | None = None, **kwargs: Any) -> Any:
         """Inside ``@workflow``: one step per element. Elsewhere Celery's own ``map``."""
         builder = current_builder()
@@ -141,11 +165,13 @@ class AdoptedMixin(StepMixin):
         raise MaxRetriesExceededError(f"can't retry {self.name}: it was retried {limit} times")
 
 
-def _with_outcome(claimed: Claimed, body: Any) -> Any:
+def _with_outcome(claimed: Claimed, body: Callable[[], Any]) -> Any:
     try:
         return body()
-    except (Ignore, Reject) as error:
+    except (Ignore, Reject, CancelledError, GeneratorExit) as error:
         raise EndedWithoutOutcome(claimed.name, repr(error)) from error
+    except MemoryError as error:
+        raise Escaped(error) from error
 
 
 def add_generic_task(app: Celery, adapter: Adapter) -> None:
@@ -163,7 +189,8 @@ def adopt(task: Any, app: Celery, adapter: Adapter) -> None:
     own_call = any(
         "__call__" in vars(each) for each in stock.__mro__ if each.__module__ != Task.__module__ and each is not object
     )
-    own_backend = task.__dict__.get("_backend")
+    declared = getattr(stock, "backend", None)  # ``@app.task(backend=…)`` hides the property of that name
+    own_backend = task.__dict__.get("_backend") if isinstance(declared, property) else declared
     task.__class__ = type(
         stock.__name__,
         (AdoptedMixin, stock),

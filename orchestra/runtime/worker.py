@@ -1,4 +1,4 @@
-"""The worker pod: Celery's own worker, with a reconciler as a bootstep."""
+"""The worker pod: Celery's own worker, with a lease and a reconciler as bootsteps."""
 
 import os
 import socket
@@ -7,8 +7,11 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 
+from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
+from orchestra.runtime.routing import is_redis
 
 POOLS = ("prefork", "threads", "solo")
 _THREAD_LEASE = 6
@@ -16,38 +19,68 @@ _THREAD_LEASE = 6
 interpreter lock stops it. A process that is gone is seen at once all the same, by its id."""
 
 
+class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
+    """Ends the reconciler and gives the lease back, when the last body has ended.
+
+    It stands first in the order of the worker's steps, hence last in that of stopping: behind the pool, which waits for
+    its bodies. A lease given back before would let others run them a second time.
+    """
+
+    def __init__(self, parent: Any, thread: ReconcilerThread) -> None:
+        super().__init__(parent)
+        self._thread = thread
+
+    def close(self, parent: Any) -> None:
+        """The worker takes no more work: that it hears nothing from now on says nothing about lost messages."""
+        self._thread.reconciler.slots = 0
+
+    def stop(self, parent: Any) -> None:
+        """Leave."""
+        self._thread.stop()
+
+    terminate = stop
+
+
 def reconciler_step(adapter: Adapter, lease_s: float) -> type[Any]:
     """Return the bootstep that gives a worker its incarnation and its reconciler."""
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
-        """Runs in the parent process of every pool."""
+        """Runs in the parent process of every pool, from when the pool has forked its first children."""
 
         requires = ("celery.worker.components:Pool",)
 
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
             # Before the pool forks: its children claim under the incarnation that they inherit.
-            forks = "prefork" in getattr(parent.pool_cls, "__module__", str(parent.pool_cls))
-            self._thread = ReconcilerThread(
-                Reconciler(
-                    adapter,
-                    worker=parent.hostname,
-                    queues=lambda: list(parent.app.amqp.queues.consume_from),
-                    slots=parent.concurrency or 1,
-                    lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
-                )
+            forks = "prefork" in parent.pool_cls.__module__
+            self._reconciler = Reconciler(
+                adapter,
+                worker=parent.hostname,
+                queues=lambda: list(parent.app.amqp.queues.consume_from),
+                slots=parent.concurrency or 1,
+                lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
             )
+            self._thread = ReconcilerThread(self._reconciler)
+            os.register_at_fork(after_in_child=adapter.forked)
+
+        def include(self, parent: Any) -> bool:
+            parent.steps.insert(0, LeaseStep(parent, self._thread))
+            return super().include(parent)
 
         def start(self, parent: Any) -> None:
-            reconciler = self._thread.reconciler
-            signals.task_received.connect(lambda **_: reconciler.heard(), weak=False)
-            reconciler.start()
+            self._reconciler.slots = parent.pool.num_processes
+            signals.task_received.connect(self._heard, weak=False)
+            signals.task_unknown.connect(self._unknown, weak=False)
+            self._reconciler.start()
             self._thread.start()
 
-        def stop(self, parent: Any) -> None:
-            self._thread.stop()
+        def _heard(self, **_: Any) -> None:
+            self._reconciler.heard()
 
-        terminate = stop
+        def _unknown(self, message: Any, name: str, id: str, **_: Any) -> None:
+            self._reconciler.heard()
+            if message.headers.get(HEADER):
+                adapter.unknown(MessageRef.parse(id), name)
 
     return ReconcilerStep
 
@@ -59,7 +92,7 @@ def run_worker(
     # Prefetched messages run first in, first out, whatever arrives later. Tasks that acknowledge late are held back by
     # prefetch 1; for adopted ones that acknowledge early, Redis workers fetch only when a slot is free.
     app.conf.worker_prefetch_multiplier = 1
-    if str(app.conf.broker_url or "").startswith("redis"):
+    if is_redis(str(app.conf.broker_url or "")):
         app.conf.worker_disable_prefetch = True
     worker: Any = app.Worker(
         hostname=name or f"orchestra-{os.getpid()}@{socket.gethostname()}",

@@ -12,7 +12,7 @@ from typing import Protocol, assert_never
 from orchestra.engine.join import Arrivals, Verdict, Way, verdict
 from orchestra.engine.outcome import Change, Completed, Expanded, Failed, Reopened, Rescheduled, Vanished, decide
 from orchestra.engine.plan import StepInput
-from orchestra.engine.rows import JoinRow, StepRow, rows
+from orchestra.engine.rows import JoinRow, StepRow, is_last, rows
 from orchestra.errors import KeyConflict
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo
@@ -20,11 +20,10 @@ from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused
+from orchestra.store.entries import Entry
 
 Window = Callable[[str], int]
 """How many ready steps of a queue and priority may be with the broker."""
-Entry = tuple[str, Sequence[int], Mapping[str, object]]
-"""An event as it is written: type, numbers of the steps it is about, data."""
 
 _CANCELLED = ErrorInfo("Cancelled", "cancelled by request")
 _ENDING = ErrorInfo("Skipped", "not tried again, because the run was ending")
@@ -40,8 +39,9 @@ class Hot:
     name: str
     queue: str
     feeds: Sequence[Sequence[int]]
-    """Joins that it is a part of: number, how many parts, how many bodies."""
+    """Joins that it is a part of: number, how many parts, how many bodies, whether any way releases them."""
     parent: int | None
+    is_map: bool
     attempts: int
     crashes: int
     retry: Mapping[str, object] | None
@@ -80,8 +80,22 @@ class RunState:
     """Whether a failure leaves the rest of the run going."""
 
 
+Arriving = tuple[Hot, Way, frozenset[int]]
+"""A step that has ended: how, and the joins whose condition on its output does not hold."""
+Onward = tuple[list[Arriving], WorkflowStatus | None]
+"""What ended because of a change and has to be counted, and how the run ended, if it did."""
+
+
 class Transaction(Protocol):
     """The primitives. Each is one statement, or none when there is nothing to do."""
+
+    def lock_run(self, run_id: str, *, alone: bool) -> None:
+        """Until the transaction ends, keep out those who ask to be alone with a run, or everybody who asks.
+
+        Who changes what runs of one run do holds it together with others; who ends a run must see all that they did,
+        and so holds it alone. Where only one transaction writes at a time there is nothing to do.
+        """
+        ...
 
     def taken(self, run_id: str, key: str | None) -> tuple[str, str | None, bool] | None:
         """Return (run id, fingerprint, whether by key) of the run that has this key or id."""
@@ -113,8 +127,16 @@ class Transaction(Protocol):
         """Leave WAITING."""
         ...
 
+    def waiting_step(self, run_id: str, n: int) -> Hot | None: ...
+    def is_caught(self, run_id: str, parent: int) -> bool:
+        """Whether a WAITING step, or one that it is a part of, has a fallback and is no map."""
+        ...
+
     def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
-        """Insert a QUEUED step with the input of another one, and that as its parent. Returns its queue."""
+        """Insert a QUEUED step with the input and the conditions of another one, and that as its parent.
+
+        The other one waits for this part alone, collects its output, and has no fallback any more. Returns the queue.
+        """
         ...
 
     def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals: ...
@@ -156,13 +178,22 @@ class Transaction(Protocol):
     def stop_one(self, ref: StepRef, status: S, error: ErrorInfo, now: float) -> tuple[str, str] | None: ...
     def count_running(self, run_id: str) -> int: ...
     def wait_for(self, run_id: str, remaining: int) -> None: ...
-    def end_run(self, run_id: str, status: WorkflowStatus, now: float) -> None: ...
-    def best_waiting(self, queue: str) -> int | None: ...
-    def count_sent(self, queue: str, priority: int, window: int) -> int: ...
+    def end_run(self, run_id: str, status: WorkflowStatus, now: float) -> bool | None:
+        """End a run, and return whether it is a single one; None when it had ended before."""
+        ...
+
+    def best_waiting(self, queue: str, window: int) -> tuple[int, int] | None:
+        """Return the priority of the best step that waits, and how many of it or better are sent up to ``window``."""
+        ...
+
     def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]: ...
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]: ...
     def unannounced(self, worker: str, started_before: float) -> list[tuple[StepRef, bool, Entry]]:
         """Mark the starts of a worker's claims as being in the log; returns the step, whether single, and the event."""
+        ...
+
+    def starts(self, run_id: str, n: int | None) -> list[Entry]:
+        """Mark the starts of all RUNNING steps of a run, or of one, as being in the log; returns their events."""
         ...
 
     def append(
@@ -196,6 +227,11 @@ class Effects:
             self.say("task.queued", [n for n, _queue in steps])
             self.touch(*(queue for _n, queue in steps))
 
+    def meet(self, hot: Hot) -> Hot:
+        """A step is concerned: the first one of a single run says by its key that the run is one."""
+        self.single = self.single or hot.key == self.run_id
+        return hot
+
     def touch(self, *queues: str) -> None:
         """The windows of these queues may have room."""
         self.queues.update(dict.fromkeys(queues))
@@ -211,12 +247,13 @@ def fill(tx: Transaction, queues: Sequence[str], window: Window, now: float) -> 
     """Send the best waiting steps of each queue as far as its window has room for their priority."""
     dispatches: list[Dispatch] = []
     for queue in queues:
-        while (priority := tx.best_waiting(queue)) is not None:
-            room = window(queue) - tx.count_sent(queue, priority, window(queue))
+        while (best := tx.best_waiting(queue, window(queue))) is not None:
+            priority, sent = best
+            room = window(queue) - sent
             picked = tx.pick(queue, priority, room, now) if room > 0 else []
             dispatches += picked
-            if len(picked) >= room:
-                break
+            if not picked or len(picked) >= room:
+                break  # nothing picked although something waits: another transaction is picking it
     return dispatches
 
 
@@ -230,7 +267,7 @@ def create_runs(tx: Transaction, runs: Sequence[NewRun], window: Window, now: fl
             created.append(_existing(run, *taken))
             continue
         steps, joins = rows(run.plan)
-        tx.add_run(run, len(run.plan.last), len(steps), len(joins), now)
+        tx.add_run(run, sum(is_last(step.feeds) for step in steps), len(steps), len(joins), now)
         tx.add_steps(run.id, steps, now)
         tx.add_joins(run.id, joins)
         ready = [step for step in steps if step.status is S.QUEUED]
@@ -287,10 +324,12 @@ def started_entry(n: int, name: str, attempts: int, claims: int, worker: str, at
 def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float) -> Recorded | None:
     """See the contract."""
     run_id = claim.ref.step.run_id
-    fallback = _fallback(tx, claim) if isinstance(change, Failed) else None
+    tx.lock_run(run_id, alone=_reaches_far(change))
+    held = tx.held_step(claim) if isinstance(change, Failed) else None
+    falls_back = held is not None and _has_fallback(tx, run_id, held)
     ending = _ending(change, now)
-    if fallback is not None:
-        ending = replace(ending, status=S.WAITING, parts_left=1, collects=fallback[0], completed_at=None)
+    if falls_back:
+        ending = replace(ending, status=S.WAITING, completed_at=None)
     hot = tx.end(claim, ending)
     if hot is None:
         return None
@@ -301,30 +340,37 @@ def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now
             started_entry(hot.n, hot.name, attempt, hot.claims, hot.worker or "", hot.started_at or now)
         )
     effects.touch(hot.queue)
-    if fallback is not None:
+    if held is not None and falls_back:
         ended_run: WorkflowStatus | None = None
-        _fall_back(tx, effects, hot, *fallback, ending.error)
+        _fall_back(tx, effects, held, ending.error)
     else:
-        ended_run = _follow_up(tx, effects, hot, change)
+        arriving, ended_run = _follow_up(tx, effects, hot, change)
+        ended_run = _settle(tx, effects, arriving) or ended_run
     parent = claim.ref.celery_id
     dispatches = [replace(each, parent=parent) if each.ref.step.run_id == run_id else each for each in effects.commit()]
     return Recorded(dispatches, ended_run)
 
 
-def _fallback(tx: Transaction, claim: ClaimRef) -> tuple[int, Sequence[str]] | None:
-    """Return the number and the call of what runs in the place of a step that is about to fail, if something does."""
-    held = tx.held_step(claim)
-    if held is None or held.fallback is None:
-        return None
-    run_id = claim.ref.step.run_id
-    return None if tx.run_state(run_id).ending is not None else (tx.reserve(run_id, 1, 0)[0], held.fallback)
+def _reaches_far(change: Change) -> bool:
+    """Whether a change may touch more of its run than what comes next: then it does not do so beside others.
+
+    What is skipped is counted at joins and at the run in no fixed order, and the end of a run is decided by what is
+    running. A plain completion that finds out late that it reaches far asks again, at the risk of a deadlock, which
+    databases resolve.
+    """
+    return isinstance(change, Failed) or (isinstance(change, Completed) and bool(change.dead))
 
 
-def _fall_back(
-    tx: Transaction, effects: Effects, hot: Hot, n: int, fallback: Sequence[str], error: ErrorInfo | None
-) -> None:
-    queue = tx.add_fallback(effects.run_id, hot.n, n, fallback, effects.now)
-    effects.say("task.retrying", [hot.n], name=hot.name, error=str(error)[:500], fallback=fallback[2])
+def _has_fallback(tx: Transaction, run_id: str, hot: Hot) -> bool:
+    """Whether something runs in the place of a step that is about to fail. That of a map is for each of its parts."""
+    return hot.fallback is not None and not hot.is_map and tx.run_state(run_id).ending is None
+
+
+def _fall_back(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo | None) -> None:
+    assert hot.fallback is not None, hot
+    n, _join = tx.reserve(effects.run_id, 1, 0)
+    queue = tx.add_fallback(effects.run_id, hot.n, n, hot.fallback, effects.now)
+    effects.say("task.retrying", [hot.n], name=hot.name, error=str(error)[:500], fallback=hot.fallback[2])
     effects.released([(n, queue)])
 
 
@@ -344,26 +390,26 @@ def _ending(change: Change, now: float) -> Ending:
             assert_never(change)
 
 
-def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> WorkflowStatus | None:
+def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> Onward:
     about: dict[str, object] = {"name": hot.name, "attempt": hot.attempts}
     match change:
         case Completed(_output, dead):
             if hot.started_at is not None:
                 about["duration_s"] = round(effects.now - hot.started_at, 6)
             effects.say("task.completed", [hot.n], **about)
-            return _ended(tx, effects, hot, Way.LIVE, dead)
+            return [(hot, Way.LIVE, dead)], None
         case Failed(error):
             return _failed(tx, effects, hot, error, about)
         case Expanded(expansion) if not expansion.steps:
-            return _gather(tx, effects, hot.n, 0, None)
+            return _gather(tx, effects, hot.n, 0, None, frozenset())
         case Rescheduled() | Reopened() | Expanded():
             if tx.run_state(effects.run_id).ending is not None:
                 # The run is only waiting for what is running to be over: nothing is begun any more.
                 tx.stop_one(StepRef(effects.run_id, hot.n), S.SKIPPED, _ENDING, effects.now)
                 effects.say("task.skipped", [hot.n], **about)
-                return _count_run(tx, effects)
+                return [], _count_run(tx, effects)
             _go_on(tx, effects, hot, change, about)
-            return None
+            return [], None
         case _:
             assert_never(change)
 
@@ -385,17 +431,22 @@ def _go_on(
             assert_never(change)
 
 
-def _failed(
-    tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo, about: Mapping[str, object]
-) -> WorkflowStatus | None:
-    """A step failed for good, unless it has a fallback: end the run, or let go on what does not depend on it."""
+def _failed(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo, about: Mapping[str, object]) -> Onward:
+    """A step failed for good: end the run, or let go on what does not depend on it.
+
+    What something with a fallback turned into goes on as well, since that one will not have failed.
+    """
     told = {**about, "error": str(error)[:500], "error_type": error.type}
     effects.say("task.failed", [hot.n], **told)
-    if tx.run_state(effects.run_id).goes_on:
+    run = tx.run_state(effects.run_id)
+    broken: list[Arriving] = [(hot, Way.BROKEN, frozenset())]
+    if run.ending is None and hot.parent is not None and tx.is_caught(effects.run_id, hot.parent):
+        return broken, None
+    if run.goes_on:
         tx.note_error(effects.run_id, _blamed(effects, hot.name, error))
-        return _ended(tx, effects, hot, Way.BROKEN)
+        return broken, None
     _fail_parents(tx, effects, hot, error)
-    return _end_early(tx, effects, hot.name, WorkflowStatus.FAILED, error)
+    return [], _end_early(tx, effects, hot.name, WorkflowStatus.FAILED, error)
 
 
 def _fail_parents(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo) -> None:
@@ -406,28 +457,28 @@ def _fail_parents(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo)
         ended = tx.end_waiting(effects.run_id, parent, Ending(S.FAILED, error=blamed, completed_at=effects.now))
         if ended is None:
             return
+        effects.meet(ended)
         effects.say("task.failed", [ended.n], name=ended.name, error=str(blamed)[:500], error_type=error.type)
         parent = ended.parent
 
 
-def _ended(
-    tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozenset[int] = frozenset()
-) -> WorkflowStatus | None:
-    """Count a step wherever it counts. What is skipped because of it is counted in turn."""
+def _settle(tx: Transaction, effects: Effects, arriving: list[Arriving]) -> WorkflowStatus | None:
+    """Count what has ended wherever it counts. What is skipped or gathered because of it is counted in turn."""
     ended_run: WorkflowStatus | None = None
-    arriving: list[tuple[Hot, Way, frozenset[int]]] = [(hot, way, dead)]
     while arriving:
-        each, its_way, its_dead = arriving.pop()
-        for join, parts, bodies in each.feeds:
-            way_in = Way.DEAD if its_way is Way.LIVE and join in its_dead else its_way
-            arriving += _arrive(tx, effects, each, join, parts, bodies, way_in)
-        ended_run = _count(tx, effects, each, its_way) or ended_run
+        hot, way, dead = arriving.pop()
+        for join, parts, bodies, _any in hot.feeds:
+            way_in = Way.DEAD if way is Way.LIVE and join in dead else way
+            arriving += _arrive(tx, effects, hot, join, parts, bodies, way_in)
+        onward, ended = _count(tx, effects, hot, way, dead)
+        arriving += onward
+        ended_run = ended or ended_run
     return ended_run
 
 
 def _arrive(
     tx: Transaction, effects: Effects, hot: Hot, join: int, parts: int, bodies: int, way: Way
-) -> list[tuple[Hot, Way, frozenset[int]]]:
+) -> list[Arriving]:
     """Count a step at a join; release what is behind it, or return what was skipped."""
     if parts == 1:
         arrivals = Arrivals(0, live=int(way is Way.LIVE), broken=int(way is Way.BROKEN))
@@ -450,36 +501,51 @@ def _arrive(
     return [(each, onward, frozenset[int]()) for each in skipped]
 
 
-def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way) -> WorkflowStatus | None:
+def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozenset[int]) -> Onward:
     """Count a step that has ended with its parent or with its run."""
-    if not hot.feeds:
+    if is_last(hot.feeds):
         if hot.parent is None:
-            return _count_run(tx, effects)
+            return [], _count_run(tx, effects)
         of_parent = tx.count_part(effects.run_id, hot.parent, way is Way.BROKEN)
         if of_parent is not None:
             left, broken, collects, max_parallel = of_parent
             if left == 0:
-                return _gather(tx, effects, hot.parent, broken, collects)
+                # Conditions on the output of the parent were looked at where that was made.
+                return _gather(tx, effects, hot.parent, broken, collects, dead if collects == hot.n else frozenset())
             if max_parallel is not None:
                 effects.released(tx.release_part(effects.run_id, hot.parent))
-    return None if tx.run_state(effects.run_id).ending is None else _count_run(tx, effects)
+    return [], None if tx.run_state(effects.run_id).ending is None else _count_run(tx, effects)
 
 
-def _gather(tx: Transaction, effects: Effects, parent: int, broken: int, collects: int | None) -> WorkflowStatus | None:
+def _gather(
+    tx: Transaction, effects: Effects, parent: int, broken: int, collects: int | None, dead: frozenset[int]
+) -> Onward:
     """All parts of a step have ended: so has it, with their output."""
     if broken:
-        error = ErrorInfo("PartsFailed", f"{broken} of its parts did not complete")
-        hot = tx.end_waiting(effects.run_id, parent, Ending(S.FAILED, error=error, completed_at=effects.now))
-        return None if hot is None else _failed(tx, effects, hot, error, {"name": hot.name, "attempt": hot.attempts})
+        return _break(tx, effects, parent, ErrorInfo("PartsFailed", f"{broken} of its parts did not complete"))
     if collects is None:
         output = tx.part_outputs(effects.run_id, parent)
     else:
         output = tx.outputs(effects.run_id, [collects]).get(collects, "null")
     hot = tx.end_waiting(effects.run_id, parent, Ending(S.COMPLETED, output, completed_at=effects.now))
     if hot is None:
-        return None
+        return [], None
+    effects.meet(hot)
     effects.say("task.completed", [hot.n], name=hot.name, attempt=hot.attempts)
-    return _ended(tx, effects, hot, Way.LIVE)
+    return [(hot, Way.LIVE, dead)], None
+
+
+def _break(tx: Transaction, effects: Effects, parent: int, error: ErrorInfo) -> Onward:
+    """Parts of a step did not complete: it has failed, unless it has a fallback."""
+    waiting = tx.waiting_step(effects.run_id, parent)
+    if waiting is None:
+        return [], None
+    effects.meet(waiting)
+    if _has_fallback(tx, effects.run_id, waiting):
+        _fall_back(tx, effects, waiting, error)
+        return [], None
+    tx.end_waiting(effects.run_id, parent, Ending(S.FAILED, error=error, completed_at=effects.now))
+    return _failed(tx, effects, waiting, error, {"name": waiting.name, "attempt": waiting.attempts})
 
 
 def _end_early(
@@ -487,6 +553,7 @@ def _end_early(
 ) -> WorkflowStatus | None:
     """Skip what has not started, and wait for what is running."""
     run_id = effects.run_id
+    tx.lock_run(run_id, alone=True)
     if not tx.begin_ending(run_id, status, _blamed(effects, name, error)):
         return _count_run(tx, effects)
     reason = ErrorInfo("Skipped", f"not run, because {name!r} ended before: {str(error)[:300]}")
@@ -510,9 +577,11 @@ def _count_run(tx: Transaction, effects: Effects) -> WorkflowStatus | None:
     return _end_run(tx, effects, ending or (WorkflowStatus.FAILED if failed else WorkflowStatus.COMPLETED))
 
 
-def _end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus:
-    tx.end_run(effects.run_id, status, effects.now)
-    if not effects.single:
+def _end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus | None:
+    single = tx.end_run(effects.run_id, status, effects.now)
+    if single is None:
+        return None
+    if not single:
         effects.say(f"workflow.{status.value.lower()}")
     return status
 
@@ -529,17 +598,20 @@ def vanish(tx: Transaction, claim: ClaimRef, reason: str, window: Window, now: f
 
 def cancel(tx: Transaction, run_id: str, n: int | None, window: Window, now: float) -> Recorded | None:
     """See the contract."""
+    tx.lock_run(run_id, alone=True)
     run = tx.run_state(run_id)
     if run.ended:
         return None
     effects = Effects(tx, run_id, run.single, window, now)
     if n is None or run.single:
         tx.begin_ending(run_id, WorkflowStatus.CANCELLED, _CANCELLED)
+        effects.entries += tx.starts(run_id, None)
         stopped = tx.stop(run_id, S.CANCELLED, _CANCELLED, now, running_too=True)
         effects.say("task.cancelled", [number for number, _queue in stopped])
         effects.touch(*(queue for _number, queue in stopped))
         ended = _end_run(tx, effects, run.ending or WorkflowStatus.CANCELLED)
         return Recorded(effects.commit(), ended)
+    effects.entries += tx.starts(run_id, n)
     stopped_one = tx.stop_one(StepRef(run_id, n), S.CANCELLED, _CANCELLED, now)
     if stopped_one is None:
         return None

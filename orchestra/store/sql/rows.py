@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from orchestra.engine.rows import StepRow
@@ -10,7 +9,8 @@ from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
-from orchestra.store.contract import ClaimRef, Claimed, Dispatch, Lease
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Lease
+from orchestra.store.entries import events_of as entries_of
 from orchestra.store.sql.statements import ROW
 from orchestra.store.transitions import Hot
 
@@ -55,15 +55,19 @@ def dispatch_of(row: Row) -> Dispatch:
 
 def hot_of(row: Row) -> Hot:
     """Return a Hot from the columns HOT."""
-    n, key, name, queue, feeds, parent, attempts, crashes, retry, fallback, *rest = row
-    return Hot(n, key, name, queue, loads(feeds) or (), parent, attempts, crashes, loads(retry), loads(fallback), *rest)
+    n, key, name, queue, feeds, parent, is_map, attempts, crashes, retry, fallback, *rest = row
+    return Hot(
+        n, key, name, queue, loads(feeds) or (), parent, bool(is_map), attempts, crashes, loads(retry),
+        loads(fallback), *rest,
+    )  # fmt: skip
 
 
 def step_row_of(row: Row) -> StepRow:
     """Return a StepRow from the columns ROW."""
-    values = dict(zip(ROW, row, strict=True))
+    values: dict[str, Any] = dict(zip(ROW, row, strict=True))
     values.update({name: loads(values[name]) for name in JSON_COLUMNS})
-    return StepRow(**{**values, "status": TaskStatus(values["status"]), "is_map": bool(values["is_map"])})
+    values.update(status=TaskStatus(values["status"]), is_map=bool(values["is_map"]))
+    return StepRow(**values)
 
 
 def columns_of(step: StepRow) -> dict[str, object]:
@@ -109,16 +113,7 @@ def lease_of(row: Row) -> Lease:
 def events_of(row: Row) -> list[Event]:
     """Return the events of one transaction, from the columns EVENT."""
     seq, time, run_id, single, worker, entries = row
-    at = datetime.fromtimestamp(time, UTC)
-    found: list[Event] = []
-    for kind, numbers, data in json.loads(entries):
-        # A start is written with the end of what it started; it says itself when it was, and where.
-        its_time = datetime.fromtimestamp(data.pop("at"), UTC) if "at" in data else at
-        its_worker = data.pop("worker", worker) if kind == "task.started" else worker
-        for n in numbers or [None]:
-            task_id = None if n is None else run_id if single else f"{run_id}.{n}"
-            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, None, its_worker, data))
-    return found
+    return entries_of(seq, time, run_id, bool(single), worker, json.loads(entries))
 
 
 def lease_row(lease: Lease) -> Mapping[str, object]:

@@ -1,11 +1,17 @@
 """The tables. Times are seconds since the epoch; JSON is text, since the store never looks inside it."""
 
-from sqlalchemy import Column, Float, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, text
 
 VERSION = 1
 """Rises with every change of the tables."""
 
 metadata = MetaData()
+
+# PostgreSQL writes a new version of a row for every update, so tables of which every row changes are cleaned before a
+# fifth of a million rows is dead. Room on its page lets a row change without touching an index, where what changes is
+# in none (measured: every update of a run); the status of a step is in most, so room would not help there.
+_CLEANED = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_analyze_scale_factor": 0.02}
+_HOT = {"fillfactor": 80, **_CLEANED}
 
 runs = Table(
     "runs",
@@ -34,6 +40,7 @@ runs = Table(
     Column("started_at", Float),
     Column("completed_at", Float),
     Index("runs_by_age", "created_at"),
+    postgresql_with=_HOT,
 )
 
 steps = Table(
@@ -56,7 +63,7 @@ steps = Table(
     Column("is_map", Integer, nullable=False),
     Column("max_parallel", Integer),
     Column("waits_for", Integer, comment="the join that releases it"),
-    Column("feeds", Text, comment="joins that it is a part of: [number, parts, bodies] each"),
+    Column("feeds", Text, comment="joins that it is a part of: [number, parts, bodies, any] each"),
     Column("chain", Text, comment="links that follow in its segment: [n, task, name, queue, priority] each"),
     Column("whens", Text, comment="conditions on its output, by the number of the join that they guard"),
     Column("fallback", Text, comment="what is called instead when it has failed for good: [task, target, name]"),
@@ -80,6 +87,7 @@ steps = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("completed_at", Float),
+    postgresql_with=_CLEANED,
 )
 
 # Partial indexes hold only what is on its way, so that finished steps cost the hot queries nothing.
@@ -120,12 +128,13 @@ joins = Table(
     Column("dead", Text, nullable=False, comment="numbers of predecessors whose way was not taken, each after a comma"),
     Column("any_way", Integer, nullable=False, comment="whether the first way taken releases what waits"),
     Column("parts", Text, nullable=False, comment="numbers of the predecessors"),
+    postgresql_with=_HOT,
 )
 
 events = Table(
     "events",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("time", Float, nullable=False),
     Column("run_id", Text),
     Column("single", Integer, nullable=False),
@@ -148,6 +157,7 @@ leases = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    postgresql_with=_HOT,
 )
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))

@@ -4,7 +4,7 @@ They are executed on the driver's own cursor: what Core adds per execution would
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     Dialect,
@@ -19,7 +19,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
-    tuple_,
+    union_all,
     update,
 )
 
@@ -48,8 +48,13 @@ class Statement:
         return str(compiled), own
 
 
+def _sql(expression: str) -> Any:
+    """Return a piece of SQL that needs no parameter."""
+    return cast("Any", literal_column(expression))
+
+
 def _text(value: str) -> Any:
-    return literal_column(f"'{value}'")
+    return _sql(f"'{value}'")
 
 
 def _status(*statuses: TaskStatus) -> Any:
@@ -75,8 +80,8 @@ _RUN = runs.c.id == _p("run_id")
 
 DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
 HOT = (
-    "n", "key", "name", "queue", "feeds", "parent", "attempts", "crashes", "retry", "fallback", "claims", "announced",
-    "started_at", "worker",
+    "n", "key", "name", "queue", "feeds", "parent", "is_map", "attempts", "crashes", "retry", "fallback", "claims",
+    "announced", "started_at", "worker",
 )  # fmt: skip
 ROW = (
     "n", "key", "name", "task", "target", "status", "priority", "queue", "rank", "input", "retry", "timeout_s",
@@ -107,7 +112,7 @@ ADD_STEP = Statement(
     insert(steps).values(
         {
             **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at")},
-            **{steps.c[name]: literal_column("0") for name in _ZERO},
+            **{steps.c[name]: _sql("0") for name in _ZERO},
         }
     ),
 )
@@ -128,6 +133,13 @@ RESERVE = Statement(
     ("next_n", "next_join"),
 )
 ROW_OF = Statement("row of", "A step as it was created, for one made like it.", select(*_of(*ROW)).where(_STEP), ROW)
+FALL_BACK = Statement(
+    "fall back",
+    "A step waits for what runs in its place.",
+    update(steps)
+    .where(_STEP)
+    .values(fallback=null(), parts_left=_sql("1"), parts_broken=_sql("0"), collects=_p("part")),
+)
 
 # --- claiming and ending --------------------------------------------------------------------------------------------
 CLAIM = Statement(
@@ -137,7 +149,7 @@ CLAIM = Statement(
     .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED))
     .values(
         status=_text(S.RUNNING),
-        claims=steps.c.claims + literal_column("1"),
+        claims=steps.c.claims + _sql("1"),
         worker=_p("worker"),
         started_at=_p("now"),
         sent_at=null(),
@@ -176,6 +188,18 @@ END = Statement(
 HELD_STEP = Statement(
     "held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(_CLAIM), HOT
 )
+WAITING_STEP = Statement(
+    "waiting step",
+    "What the end of its parts means for a step.",
+    select(*_of(*HOT)).where(_STEP, _status(S.WAITING)),
+    HOT,
+)
+CATCHER = Statement(
+    "catcher",
+    "Whether a step is made up for by a fallback when its parts fail, or else what it is itself a part of.",
+    select(*_of("status", "fallback", "is_map", "parent")).where(_STEP),
+    ("status", "fallback", "is_map", "parent"),
+)
 END_WAITING = Statement(
     "end waiting",
     "All parts of a step have ended, and so has it.",
@@ -185,19 +209,43 @@ END_WAITING = Statement(
     .returning(*_of(*HOT)),
     HOT,
 )
-UNANNOUNCED = Statement(
-    "unannounced",
-    "What a worker has been running for a while, and whose start is not in the log.",
-    update(steps)
+_unannounced = (
+    select(steps.c.run_id, steps.c.n)
     .where(
         steps.c.worker == _p("worker"),
         _status(S.RUNNING),
         steps.c.started_at < _p("before"),
         steps.c.announced < steps.c.claims,
     )
+    .with_for_update(skip_locked=True)
+    .cte("unannounced")
+)
+UNANNOUNCED = Statement(
+    "unannounced",
+    "What a worker has been running for a while, and whose start is not in the log.",
+    update(steps)
+    .where(steps.c.run_id == _unannounced.c.run_id, steps.c.n == _unannounced.c.n)
     .values(announced=steps.c.claims)
     .returning(*_of("run_id", "n", "key", "name", "attempts", "claims", "started_at")),
     ("run_id", "n", "key", "name", "attempts", "claims", "started_at"),
+)
+
+_STARTED = ("n", "name", "attempts", "claims", "worker", "started_at")
+_silent = and_(_status(S.RUNNING), steps.c.announced < steps.c.claims)
+STARTS = Statement(
+    "starts",
+    "What of a run is running, and whose start is not in the log.",
+    update(steps)
+    .where(steps.c.run_id == _p("run_id"), _silent)
+    .values(announced=steps.c.claims)
+    .returning(*_of(*_STARTED)),
+    _STARTED,
+)
+START_OF = Statement(
+    "start of",
+    "Whether a step is running, and its start is not in the log.",
+    update(steps).where(_STEP, _silent).values(announced=steps.c.claims).returning(*_of(*_STARTED)),
+    _STARTED,
 )
 
 # --- joins and releases ---------------------------------------------------------------------------------------------
@@ -207,7 +255,7 @@ COUNT_JOIN = Statement(
     update(joins)
     .where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number"))
     .values(
-        remaining=joins.c.remaining - literal_column("1"),
+        remaining=joins.c.remaining - _sql("1"),
         live=joins.c.live + _p("live"),
         broken=joins.c.broken + _p("broken"),
         dead=joins.c.dead + _p("dead"),
@@ -256,7 +304,7 @@ COUNT_PART = Statement(
     "One part of a step has ended.",
     update(steps)
     .where(_STEP, _status(S.WAITING))
-    .values(parts_left=steps.c.parts_left - literal_column("1"), parts_broken=steps.c.parts_broken + _p("broken"))
+    .values(parts_left=steps.c.parts_left - _sql("1"), parts_broken=steps.c.parts_broken + _p("broken"))
     .returning(*_of("parts_left", "parts_broken", "collects", "max_parallel")),
     ("parts_left", "parts_broken", "collects", "max_parallel"),
 )
@@ -273,7 +321,7 @@ COUNT_RUN = Statement(
     "One of the steps that the run waits for has ended.",
     update(runs)
     .where(_RUN)
-    .values(remaining=runs.c.remaining - literal_column("1"))
+    .values(remaining=runs.c.remaining - _sql("1"))
     # Not "error IS NOT NULL": SQLite 3.40 says true to that in RETURNING whatever the column holds.
     .returning(runs.c.remaining, runs.c.ending, runs.c.error),
     ("remaining", "ending", "error"),
@@ -306,7 +354,11 @@ WAIT_FOR = Statement(
 END_RUN = Statement(
     "end run",
     "Everything that the run waited for has ended.",
-    update(runs).where(_RUN).values(status=_p("status"), completed_at=_p("now")),
+    update(runs)
+    .where(_RUN, runs.c.completed_at.is_(None))
+    .values(status=_p("status"), completed_at=_p("now"))
+    .returning(runs.c.single),
+    ("single",),
 )
 STOP_IDLE = Statement(
     "stop idle",
@@ -345,39 +397,44 @@ COUNT_RUNNING = Statement(
 # --- the window -----------------------------------------------------------------------------------------------------
 _WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None))
 _SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_not(None))
+# Not min(): PostgreSQL then reads all that waits unless its statistics are good.
+_first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).subquery("first")
+_sent: Any = (
+    select(_sql("1"))
+    .select_from(steps)
+    .where(_SENT, steps.c.priority <= _first.c.priority)
+    .limit(_p("window"))
+    .correlate(_first)
+    .subquery("sent")
+)
 BEST_WAITING = Statement(
     "best waiting",
-    "The priority of the best step that waits in the store.",
-    select(func.min(steps.c.priority)).where(_WAITING),
-    ("priority",),
-)
-_sent = (
-    select(literal_column("1")).select_from(steps).where(_SENT, steps.c.priority <= _p("priority")).limit(_p("window"))
-)
-COUNT_SENT = Statement(
-    "count sent",
-    "How full the window is with steps of this priority or better; never counts further than the window.",
-    select(func.count()).select_from(_sent.subquery()),
-    ("count",),
+    "The priority of the best step that waits in the store, and how full the window is with steps of this priority or"
+    " better; never counts further than the window.",
+    select(_first.c.priority, select(func.count()).select_from(_sent).correlate(_first).scalar_subquery()),
+    ("priority", "sent"),
 )
 _best = (
     select(steps.c.run_id, steps.c.n)
     .where(_WAITING, steps.c.priority == _p("priority"))
     .order_by(steps.c.rank.desc(), steps.c.created_at, steps.c.run_id, steps.c.n)
     .limit(_p("room"))
+    # PostgreSQL: what another transaction is picking is passed over. A CTE, since an IN may be run more than once.
+    .with_for_update(skip_locked=True)
+    .cte("best")
 )
 PICK = Statement(
     "pick",
     "The best waiting steps of one priority go to the broker.",
     update(steps)
-    .where(tuple_(steps.c.run_id, steps.c.n).in_(_best))
+    .where(steps.c.run_id == _best.c.run_id, steps.c.n == _best.c.n)
     .values(sent_at=_p("now"))
     .returning(*_of(*DISPATCH, "rank", "created_at")),
     (*DISPATCH, "rank", "created_at"),
 )
 _other = steps.alias("other")
-_others_waiting = (
-    select(literal_column("1"))
+_others_waiting: Any = (
+    select(_sql("1"))
     .where(_other.c.queue == steps.c.queue, _other.c.status == _text(S.QUEUED), _other.c.sent_at.is_(None))
     .correlate(steps)
 )
@@ -410,27 +467,33 @@ _unheard = (
     .where(_SENT, steps.c.sent_at < _p("before"))
     .order_by(steps.c.priority, steps.c.sent_at)
     .limit(_p("room"))
+    .with_for_update(skip_locked=True)
+    .cte("unheard")
 )
 RESEND = Statement(
     "resend",
     "The oldest steps that were sent and that nobody claimed, each waiting longer than the time before.",
     update(steps)
-    .where(tuple_(steps.c.run_id, steps.c.n).in_(_unheard))
+    .where(steps.c.run_id == _unheard.c.run_id, steps.c.n == _unheard.c.n)
     .values(
         # Dated ahead, so that it counts as unheard later each time: after 1, 2, 4, … seconds.
-        sent_at=_p("now") + literal_column("1").op("<<")(steps.c.resends),
-        resends=case(
-            (steps.c.resends < literal_column("12"), steps.c.resends + literal_column("1")), else_=steps.c.resends
-        ),
+        sent_at=_p("now") + _sql("(1 << steps.resends)"),
+        resends=case((steps.c.resends < _sql("12"), steps.c.resends + _sql("1")), else_=steps.c.resends),
     )
     .returning(*_of(*DISPATCH)),
     DISPATCH,
+)
+_due = (
+    select(steps.c.run_id, steps.c.n)
+    .where(_status(S.RETRYING), steps.c.due_at <= _p("now"))
+    .with_for_update(skip_locked=True)
+    .cte("due")
 )
 DUE = Statement(
     "due",
     "Retries whose time has come.",
     update(steps)
-    .where(_status(S.RETRYING), steps.c.due_at <= _p("now"))
+    .where(steps.c.run_id == _due.c.run_id, steps.c.n == _due.c.n)
     .values(status=_text(S.QUEUED), due_at=null())
     .returning(*_of("run_id", "n", "queue", "key")),
     ("run_id", "n", "queue", "key"),
@@ -476,7 +539,7 @@ EVENTS_OF_RUN = Statement(
 LAST_EVENT = Statement(
     "last event",
     "The cursor behind the newest event.",
-    select(func.coalesce(func.max(events.c.seq), literal_column("0"))),
+    select(func.coalesce(func.max(events.c.seq), _sql("0"))),
     ("seq",),
 )
 LEASE = tuple(column.name for column in leases.columns)
@@ -507,7 +570,7 @@ ORPHANS = Statement(
     "orphans",
     "What is running under an incarnation that has no lease.",
     select(*_of("run_id", "n", "generation", "claims")).where(
-        _status(S.RUNNING), ~exists(select(literal_column("1")).where(leases.c.incarnation == steps.c.worker))
+        _status(S.RUNNING), ~exists(select(_sql("1")).where(leases.c.incarnation == steps.c.worker))
     ),
     ("run_id", "n", "generation", "claims"),
 )
@@ -522,10 +585,10 @@ FIND_STEP = Statement(
     select(*_of(*RECORD))
     .where(steps.c.key == _p("key"))
     .order_by(steps.c.created_at.desc(), steps.c.run_id.desc())
-    .limit(literal_column("1")),
+    .limit(_sql("1")),
     RECORD,
 )
-_LIGHT = [literal_column("NULL") if name == "output" else steps.c[name] for name in RECORD]
+_LIGHT: list[Any] = [_sql("NULL") if name == "output" else steps.c[name] for name in RECORD]
 STEPS = Statement(
     "steps",
     "The steps of a run, without outputs.",
@@ -553,10 +616,15 @@ NAMED_OUTPUTS = Statement(
     ),
     ("n", "name", "output"),
 )
+# Two parts, since each of the partial indexes holds one: together they are read instead of the table.
+_depth = [
+    select(steps.c.queue, func.count()).where(_status(S.QUEUED), half).group_by(steps.c.queue)
+    for half in (steps.c.sent_at.is_(None), steps.c.sent_at.is_not(None))
+]
 DEPTH = Statement(
     "depth",
-    "How many steps are ready, by queue.",
-    select(steps.c.queue, func.count()).where(_status(S.QUEUED)).group_by(steps.c.queue),
+    "How many steps are ready, by queue: those that wait, and those that are sent.",
+    union_all(*_depth),
     ("queue", "count"),
 )
 OPEN_QUEUES = Statement(

@@ -11,6 +11,7 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
+from orchestra.store.entries import Entry
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Transaction
 from orchestra.store.sql.rows import (
@@ -22,7 +23,7 @@ from orchestra.store.sql.rows import (
     hot_of,
     step_row_of,
 )
-from orchestra.store.transitions import Ending, Entry, Hot, RunState, started_entry
+from orchestra.store.transitions import Ending, Hot, RunState, started_entry
 
 
 class SqlTransaction:
@@ -31,6 +32,9 @@ class SqlTransaction:
     def __init__(self, tx: Transaction) -> None:
         self.tx = tx
         self.wrote_events = False
+
+    def lock_run(self, run_id: str, *, alone: bool) -> None:
+        self.tx.lock(run_id, alone=alone)
 
     def taken(self, run_id: str, key: str | None) -> tuple[str, str | None, bool] | None:
         rows = self.tx.all(sql.RUN_OF_KEY, run_id=run_id, key=key)
@@ -143,15 +147,30 @@ class SqlTransaction:
         )
         return None if row is None else hot_of(row)
 
+    def waiting_step(self, run_id: str, n: int) -> Hot | None:
+        row = self.tx.one(sql.WAITING_STEP, run_id=run_id, n=n)
+        return None if row is None else hot_of(row)
+
+    def is_caught(self, run_id: str, parent: int) -> bool:
+        above: int | None = parent
+        while above is not None:
+            row = self.tx.one(sql.CATCHER, run_id=run_id, n=above)
+            assert row is not None, (run_id, above)
+            status, fallback, is_map, above = row
+            if status == TaskStatus.WAITING and fallback is not None and not is_map:
+                return True
+        return False
+
     def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
         row = self.tx.one(sql.ROW_OF, run_id=run_id, n=like)
         assert row is not None, (run_id, like)
         task, target, name = fallback
         step = replace(
             step_row_of(row), n=n, key=name, name=name, task=task, target=target, status=TaskStatus.QUEUED, parent=like,
-            is_map=False, feeds=None, chain=None, whens=None, fallback=None, retry=None,
+            is_map=False, feeds=None, chain=None, fallback=None, retry=None,
         )  # fmt: skip
         self.add_steps(run_id, [step], now)
+        self.tx.run(sql.FALL_BACK, run_id=run_id, n=like, part=n)
         return step.queue
 
     def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals:
@@ -227,14 +246,13 @@ class SqlTransaction:
     def wait_for(self, run_id: str, remaining: int) -> None:
         self.tx.run(sql.WAIT_FOR, run_id=run_id, remaining=remaining)
 
-    def end_run(self, run_id: str, status: WorkflowStatus, now: float) -> None:
-        self.tx.run(sql.END_RUN, run_id=run_id, status=status, now=now)
+    def end_run(self, run_id: str, status: WorkflowStatus, now: float) -> bool | None:
+        row = self.tx.one(sql.END_RUN, run_id=run_id, status=status, now=now)
+        return None if row is None else bool(row[0])
 
-    def best_waiting(self, queue: str) -> int | None:
-        return self.tx.value(sql.BEST_WAITING, queue=queue)
-
-    def count_sent(self, queue: str, priority: int, window: int) -> int:
-        return self.tx.value(sql.COUNT_SENT, queue=queue, priority=priority, window=window)
+    def best_waiting(self, queue: str, window: int) -> tuple[int, int] | None:
+        row = self.tx.one(sql.BEST_WAITING, queue=queue, window=window)
+        return None if row is None else (row[0], row[1])
 
     def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]:
         rows = self.tx.all(sql.PICK, queue=queue, priority=priority, room=room, now=now)
@@ -251,6 +269,12 @@ class SqlTransaction:
         return [
             (StepRef(run_id, n), key == run_id, started_entry(n, name, attempts + 1, claims, worker, at))
             for run_id, n, key, name, attempts, claims, at in rows
+        ]
+
+    def starts(self, run_id: str, n: int | None) -> list[Entry]:
+        rows = self.tx.all(sql.STARTS, run_id=run_id) if n is None else self.tx.all(sql.START_OF, run_id=run_id, n=n)
+        return [
+            started_entry(n, name, attempts + 1, claims, worker, at) for n, name, attempts, claims, worker, at in rows
         ]
 
     def append(

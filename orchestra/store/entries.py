@@ -1,0 +1,30 @@
+"""Entries: the events of one transaction as stores keep them, and as readers of the log see them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from orchestra.model.event import Event
+
+Entry = tuple[str, Sequence[int], Mapping[str, object]]
+"""An event as it is written: type, numbers of the steps it is about, data."""
+
+
+def events_of(
+    seq: int, time: float, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry]
+) -> list[Event]:
+    """Return the events of one transaction: one for each step that an entry is about.
+
+    ``single`` says that the first step of the run is the task that was submitted alone, whose id is that of the run.
+    """
+    at = datetime.fromtimestamp(time, UTC)
+    found: list[Event] = []
+    for kind, numbers, written in entries:
+        data, its_time, its_worker = dict(written), at, worker
+        if kind == "task.started":
+            # A start may be written with the end of what it started; it says itself when it was, and where.
+            its_time = datetime.fromtimestamp(float(str(data.pop("at"))), UTC)
+            its_worker = str(data.pop("worker"))
+        for n in numbers or [None]:
+            task_id = None if n is None else run_id if single and n == 0 else f"{run_id}.{n}"
+            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, None, its_worker, data))
+    return found

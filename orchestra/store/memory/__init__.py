@@ -1,0 +1,1 @@
+"""The memory store: everything in dicts of this process, for embedded orchestrators that keep nothing."""

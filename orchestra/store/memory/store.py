@@ -1,0 +1,253 @@
+"""MemoryStore: the contract over dicts of this process."""
+
+import json
+import threading
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from operator import itemgetter
+
+from orchestra.engine.outcome import Change
+from orchestra.errors import StoreUnavailable
+from orchestra.model.event import Event
+from orchestra.model.ids import MessageRef, StepRef
+from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.status import TaskStatus
+from orchestra.store import transitions
+from orchestra.store.contract import (
+    WINDOW,
+    Claimed,
+    ClaimRef,
+    Created,
+    Dispatch,
+    Lease,
+    NewRun,
+    Recorded,
+    Refused,
+    RunFilter,
+)
+from orchestra.store.entries import events_of
+from orchestra.store.memory.tables import Run, Tables
+from orchestra.store.memory.transaction import MemoryTransaction
+
+URL = "memory://"
+
+
+class MemoryStore:
+    """Runs, steps, results, joins and events in this process. The contract says what each method does.
+
+    Args:
+        window: Ready steps of one queue and priority that are with the broker at a time.
+    """
+
+    def __init__(self, *, window: int = WINDOW) -> None:
+        self.url = URL
+        self._window = window
+        self._tables = Tables()
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
+        self._closed = False
+
+    @contextmanager
+    def _transaction(self) -> Generator[MemoryTransaction]:
+        with self._lock:
+            self._check_open()
+            tx = MemoryTransaction(self._tables)
+            try:
+                yield tx
+            except BaseException:
+                tx.roll_back()
+                raise
+        if tx.wrote_events:
+            for listener in self._listeners:
+                listener()
+
+    @contextmanager
+    def _reading(self) -> Generator[Tables]:
+        with self._lock:
+            self._check_open()
+            yield self._tables
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(self.url, "it was closed")
+
+    def _window_of(self, _queue: str) -> int:
+        return self._window
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
+        with self._transaction() as tx:
+            return transitions.create_runs(tx, runs, self._window_of, now)
+
+    def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
+        with self._transaction() as tx:
+            return transitions.claim(tx, message, worker, now)
+
+    def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
+        with self._reading() as tables:
+            step = tables.step(*message.step)
+            if step not in tables.running.get(worker, {}) or step.generation != message.generation:
+                return None
+            return Claimed(step.claim_ref, step.row, step.attempts, step.crashes)
+
+    def announce(self, worker: str, started_before: float, now: float) -> int:
+        with self._transaction() as tx:
+            return transitions.announce(tx, worker, started_before, now)
+
+    def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
+        with self._transaction() as tx:
+            return tx.reserve(run_id, steps, joins)
+
+    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+        with self._transaction() as tx:
+            return transitions.record(tx, claim, change, self._window_of, now)
+
+    def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
+        with self._transaction() as tx:
+            return transitions.vanish(tx, claim, reason, self._window_of, now)
+
+    def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
+        with self._transaction() as tx:
+            return transitions.cancel(tx, run_id, n, self._window_of, now)
+
+    def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
+        with self._transaction() as tx:
+            dispatches = transitions.due(tx, self._window_of, now)
+            following = tx.tables.next_due()
+            return dispatches, None if following is None else following.due_at
+
+    def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
+        with self._transaction() as tx:
+            return transitions.fill(tx, queues, self._window_of, now)
+
+    def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
+        found: list[Dispatch] = []
+        with self._transaction() as tx:
+            for queue in queues:
+                found += tx.resend(queue, unheard_since, limit - len(found), now)
+        return found
+
+    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
+        kept = json.loads(json.dumps(dict(data)))  # as the other stores keep it, and out of reach of its owner
+        with self._transaction() as tx:
+            tx.append(None, False, worker, [(event_type, (), kept)], now)
+
+    # --- workers ------------------------------------------------------------------------------------------------
+
+    def renew(self, lease: Lease) -> None:
+        with self._reading() as tables:
+            tables.leases[lease.incarnation] = lease
+
+    def leases(self) -> list[Lease]:
+        with self._reading() as tables:
+            return list(tables.leases.values())
+
+    def release_lease(self, incarnation: str) -> bool:
+        with self._reading() as tables:
+            return tables.leases.pop(incarnation, None) is not None
+
+    def held(self, incarnation: str) -> list[ClaimRef]:
+        with self._reading() as tables:
+            return [step.claim_ref for step in tables.running.get(incarnation, {})]
+
+    def orphans(self) -> list[ClaimRef]:
+        with self._reading() as tables:
+            dead = [held for worker, held in tables.running.items() if worker not in tables.leases]
+            return [step.claim_ref for held in dead for step in held]
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> RunRecord | None:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            return None if run is None else run.record()
+
+    def runs(self, where: RunFilter) -> list[RunRecord]:
+        with self._reading() as tables:
+            matching = (run for run in tables.runs_backwards() if _matches(run, where))
+            return [run.record() for run in islice(matching, where.limit)]
+
+    def step(self, ref: StepRef) -> StepRecord | None:
+        with self._reading() as tables:
+            step = tables.step(*ref)
+            return None if step is None else step.record(with_output=True)
+
+    def find_step(self, key: str) -> StepRecord | None:
+        with self._reading() as tables:
+            steps = tables.by_step_key.get(key)
+            return steps[-1].record(with_output=True) if steps else None
+
+    def steps(self, run_id: str, status: TaskStatus | None = None) -> list[StepRecord]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            numbered = [] if run is None else sorted(run.steps.items())
+            return [step.record(with_output=False) for _n, step in numbered if status in (None, step.status)]
+
+    def counts(self, run_id: str) -> dict[TaskStatus, int]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            return {} if run is None else dict(Counter(step.status for step in run.steps.values()))
+
+    def outputs(self, run_id: str, numbers: Sequence[int]) -> dict[int, str]:
+        with self._reading() as tables:
+            return MemoryTransaction(tables).outputs(run_id, numbers)
+
+    def result_template(self, run_id: str) -> object:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            return None if run is None else run.new.plan.result
+
+    def depth(self) -> dict[str, int]:
+        with self._reading() as tables:
+            lengths = {
+                name: sum(queue.lengths.values()) + sum(len(sent) for sent in queue.sent.values())
+                for name, queue in tables.queues.items()
+            }
+            return {name: length for name, length in lengths.items() if length}
+
+    def open_queues(self) -> list[str]:
+        with self._reading() as tables:
+            unended = (run for run in tables.runs.values() if run.completed_at is None)
+            return sorted({step.queue for run in unended for step in run.steps.values() if not step.status.ended})
+
+    def last_event(self) -> int:
+        with self._reading() as tables:
+            return tables.events[-1][0] if tables.events else 0
+
+    def events(
+        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+    ) -> tuple[list[Event], int]:
+        with self._reading() as tables:
+            run = None if run_id is None else tables.runs.get(run_id)
+            log = tables.events if run_id is None else [] if run is None else run.events
+            first = bisect_right(log, after, key=itemgetter(0))
+            rows = log[max(first, len(log) - limit) :] if newest else log[first : first + limit]
+        return [each for row in rows for each in events_of(*row)], rows[-1][0] if rows else after
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._listeners = [*self._listeners, listener]
+
+        def stop() -> None:
+            self._listeners = [each for each in self._listeners if each is not listener]
+
+        return stop
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+
+def _matches(run: Run, where: RunFilter) -> bool:
+    new = run.new
+    return (
+        where.status in (None, run.status)
+        and where.name in (None, new.name)
+        and (where.since is None or run.created_at >= where.since)
+        and all(key in new.metadata and new.metadata[key] == value for key, value in where.metadata.items())
+    )

@@ -1,0 +1,164 @@
+"""Connection: commands and scripts on pooled connections, tried again while the server is away.
+
+Commands go over redis-py's connections directly: what its client adds to each call (metrics, retries, checks of idle
+connections) would cost more than the server does. A command may reach the server twice, when its answer was lost;
+scripts know by a token, or by what they find, that they have done it before.
+"""
+
+import os
+import secrets
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from redis import ConnectionPool, exceptions
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from orchestra.errors import SettingsError, StoreUnavailable
+from orchestra.store.redis.scripts import script
+
+PATIENCE_S = 10.0
+"""How long an operation is tried again before the store counts as away."""
+_TIMEOUT_S = 5.0
+_WAITS_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+_PASSING = ("LOADING", "BUSY", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "OOM", "MISCONF")
+"""Beginnings of answers that say that the server cannot do it now."""
+
+
+class Address:
+    """A URL of this store: where the server is, and what the store itself is told."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        own = dict(parse_qsl(parts.query))
+        self.prefix = own.pop("prefix", "orchestra")
+        durable = own.pop("durable", "0")
+        own.pop("protocol", None)
+        self.server = urlunsplit(parts._replace(query=urlencode(own)))
+        host = parts.netloc.rpartition("@")[2]
+        user, colon, _password = parts.netloc.rpartition("@")[0].partition(":")
+        shown = f"{user}{':***' if colon else ''}@{host}" if "@" in parts.netloc else host
+        self.shown = urlunsplit(parts._replace(netloc=shown, query=urlencode(own | self._told(durable))))
+        if durable not in ("0", "1"):
+            raise SettingsError(f"store={self.shown!r}: durable={durable!r} is not possible: expected 0 or 1")
+        if not self.prefix or any(each in self.prefix for each in "{}"):
+            raise SettingsError(
+                f"store={self.shown!r}: prefix={self.prefix!r} is not possible: it is empty or has braces"
+            )
+        self.durable = durable == "1"
+
+    def _told(self, durable: str) -> dict[str, str]:
+        return {
+            **({} if self.prefix == "orchestra" else {"prefix": self.prefix}),
+            **({} if durable == "0" else {"durable": durable}),
+        }
+
+
+class Connection:
+    """The connections of one store. Threads share them; a forked child makes its own."""
+
+    def __init__(self, address: Address) -> None:
+        self.url = address.shown
+        self.key = f"{{{address.prefix}}}:"
+        """What every key begins with: one hash tag for the whole store."""
+        try:
+            self._pool: Any = ConnectionPool.from_url(
+                address.server,
+                protocol=2,  # the answers of scripts are the same in both; this one is quicker to read
+                decode_responses=True,
+                # Texts of users may hold half of a surrogate pair; they come back as they went.
+                encoding_errors="surrogatepass",
+                socket_timeout=_TIMEOUT_S,
+                socket_connect_timeout=_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise SettingsError(f"store={self.url!r} is not possible: {error}") from None
+        self._closed = False
+        self._begin()
+
+    def token(self) -> str:
+        """Return a text that no other call gets: by it a script sees that it was sent twice."""
+        if self._pid != os.getpid():
+            self._begin()
+        return f"{self._process}{next(self._calls):x}"
+
+    def run(self, name: str, *args: object) -> Any:
+        """Run a script and return its answer."""
+        return self.command("EVALSHA", script(name).sha, 1, self.key, *args, script_name=name)
+
+    def command(self, *args: object, script_name: str | None = None, patience_s: float = PATIENCE_S) -> Any:
+        """Send a command and return its answer.
+
+        Raises:
+            StoreUnavailable: The server did not answer for so long, or refused the credentials.
+        """
+        waits = self._waits(patience_s)
+        while True:
+            try:
+                return self._send(args)
+            except exceptions.NoScriptError:
+                assert script_name is not None
+                args = ("EVAL", script(script_name).text, *args[2:])  # which the server keeps
+            except exceptions.AuthenticationError as error:
+                raise StoreUnavailable(self.url, str(error)) from error
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+                self._wait(waits, error)
+            except exceptions.ResponseError as error:
+                if not str(error).startswith(_PASSING):
+                    raise
+                self._wait(waits, error)
+
+    def close(self) -> None:
+        """Close; a second time does nothing."""
+        self._closed = True
+        if self._pid == os.getpid():
+            while self._idle:
+                self._idle.pop().disconnect()
+
+    def _begin(self) -> None:
+        # A forked child leaves its parent's connections alone; they are kept so that nothing closes them.
+        self._inherited: object = getattr(self, "_idle", None)
+        self._pid = os.getpid()
+        self._idle: deque[Any] = deque()
+        self._process = secrets.token_urlsafe(4)
+        self._calls = count()
+
+    def _send(self, args: tuple[object, ...]) -> Any:
+        if self._closed:
+            raise StoreUnavailable(self.url, "it was closed")
+        if self._pid != os.getpid():
+            self._begin()
+        idle = self._idle
+        try:
+            connection = idle.pop()
+        except IndexError:
+            connection = self._pool.make_connection()
+        try:
+            connection.send_command(*args)
+            answer = connection.read_response()
+        except exceptions.ResponseError:
+            idle.append(connection)
+            raise
+        except BaseException:
+            connection.disconnect()  # whatever it still brings belongs to nobody
+            raise
+        idle.append(connection)
+        return answer
+
+    def _waits(self, patience_s: float) -> Iterator[float]:
+        until = time.monotonic() + patience_s
+        for at in count():
+            if time.monotonic() >= until:
+                return
+            yield _WAITS_S[min(at, len(_WAITS_S) - 1)]
+
+    def _wait(self, waits: Iterator[float], error: Exception) -> None:
+        wait = next(waits, None)
+        if wait is None:
+            raise StoreUnavailable(self.url, str(error)) from error
+        time.sleep(wait)

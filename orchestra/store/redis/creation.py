@@ -1,0 +1,107 @@
+"""Creation: new steps as arguments of scripts; many of them in slices that nobody sees before the last call."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from orchestra.engine.rows import JoinRow, StepRow, is_last, rows
+from orchestra.model.status import TaskStatus
+from orchestra.store.contract import NewRun
+from orchestra.store.redis.rows import encoded, facts_of, fallback_of, input_of, run_text, text_of
+
+SLICE = 500
+"""How many steps one call writes at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """Steps and joins that are added to a run."""
+
+    slices: Sequence[Sequence[str]]
+    """Fields and values of their rows, at most ``SLICE`` steps each."""
+    ready: str
+    """The steps that wait for nothing, as JSON: [queue, priority, rank, [n, …]] each."""
+    open: str
+    """How many there are for each queue, as JSON: [queue, number] each."""
+    index: str
+    """Their keys, as JSON: key, n, key, n, …"""
+
+
+def addition(steps: Sequence[StepRow], joins: Sequence[JoinRow], now: float, *, keyed: bool = True) -> Addition:
+    """Return what is written of new steps. ``keyed`` says whether they are found by their keys."""
+    created = text_of(now)
+    ready: dict[tuple[str, int, int], list[int]] = {}
+    opened: dict[str, int] = {}
+    bodies: dict[int, list[int]] = {}
+    for step in steps:
+        opened[step.queue] = opened.get(step.queue, 0) + 1
+        if step.status is TaskStatus.QUEUED:
+            ready.setdefault((step.queue, step.priority, step.rank), []).append(step.n)
+        if step.waits_for is not None:
+            bodies.setdefault(step.waits_for, []).append(step.n)
+    slices = [
+        [text for step in steps[first : first + SLICE] for text in _fields(step, created)]
+        for first in range(0, len(steps), SLICE)
+    ]
+    for join in joins:
+        fields = _join_fields(join, bodies.get(join.number, []))
+        # A wide join has many numbers to write; it goes where there is room.
+        min(slices, key=len).extend(fields)
+    return Addition(
+        slices,
+        encoded([[*group, numbers] for group, numbers in ready.items()]),
+        encoded(list(opened.items())),
+        encoded([each for step in steps for each in (step.key, step.n)] if keyed else []),
+    )
+
+
+def _fields(step: StepRow, created: str) -> Iterator[str]:
+    yield from (f"f{step.n}", facts_of(step, created), f"i{step.n}", input_of(step))
+    fallback = fallback_of(step)
+    if fallback is not None:
+        yield from (f"g{step.n}", fallback)
+
+
+def _join_fields(join: JoinRow, bodies: Sequence[int]) -> list[str]:
+    texts = {
+        "j": encoded([len(join.parts), 0, 0, int(join.any)]),
+        "p": encoded(list(join.parts)),
+        "b": encoded(list(bodies)),
+    }
+    return [text for letter, value in texts.items() for text in (f"{letter}{join.number}", value)]
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A run as the script ``create`` takes it."""
+
+    run: NewRun
+    header: Sequence[str]
+    staged: Sequence[Sequence[str]]
+    """Slices to be written before; none for a run that fits into one call."""
+    inline: Sequence[str]
+
+    def arguments(self, name: str) -> list[object]:
+        """Return its arguments; ``name`` is that of its staged rows."""
+        run = self.run
+        events, *rest = self.header
+        body = [*rest, *self.inline]
+        first = [run.id, run.key or "", run.fingerprint or "", name if self.staged else "", len(body), events]
+        return [*first, *body]
+
+
+def creation(run: NewRun, now: float) -> Creation:
+    """Return what is written of a new run."""
+    steps, joins = rows(run.plan)
+    added = addition(steps, joins, now, keyed=not run.single)
+    remaining = sum(is_last(step.feeds) for step in steps)
+    goes_on = run.plan.on_failure == "continue"
+    created = text_of(now)
+    at = ["RUNNING", run.single, goes_on, remaining, False, False, len(steps), len(joins), "", False, False, created]
+    submitted = [step.n for step in steps]
+    queued = [step.n for step in steps if step.status is TaskStatus.QUEUED]
+    entries: list[object] = [] if run.single else [["workflow.started", [], {"name": run.name}]]
+    entries += [["task.submitted", submitted, {}], ["task.queued", queued, {}]]
+    head = [encoded(entries), encoded(at), run_text(run, now), encoded(run.plan.result), created, str(len(steps))]
+    few = len(steps) <= SLICE
+    inline = [text for each in added.slices for text in each] if few else []
+    return Creation(run, [*head, added.ready, added.open, added.index], () if few else added.slices, inline)

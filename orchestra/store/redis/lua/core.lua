@@ -1,0 +1,71 @@
+-- Core: what every script begins with. Names of keys, places in rows, JSON texts, the event log.
+--
+-- The hash r:<run> holds a run: `at` (where it stands), `run` and `res` (as it was made), `err`, and for each step
+-- s<n> (state), f<n> (facts), i<n> (input and policies), o<n> (output), x<n> (error); for each join j, p, b and d.
+-- A step exists once it has a state. Scripts decode only rows of ours; what users wrote is text that is passed on.
+
+local call, decode, encode = redis.call, cjson.decode, cjson.encode
+local P = KEYS[1]
+
+-- at: where a run stands
+local A_STATUS, A_SINGLE, A_GOES_ON, A_REMAINING, A_ENDING, A_ENDED = 1, 2, 3, 4, 5, 6
+local A_NEXT_N, A_NEXT_JOIN, A_TOKEN, A_FAILED, A_LOG, A_CREATED = 7, 8, 9, 10, 11, 12
+-- s<n>: what changes of a step; those from RESENDS on only in steps that had need of them
+local STATUS, GENERATION, CLAIMS, ATTEMPTS, CRASHES, ANNOUNCED, WORKER, STARTED, ENDED, TOKEN =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+local RESENDS, DUE, LEFT, BROKEN, COLLECTS, FELL = 11, 12, 13, 14, 15, 16
+-- f<n>: what does not change and scripts look at
+local NAME, KEY, QUEUE, PRIORITY, RANK, CREATED, FEEDS, PARENT, WAITS_FOR, MAX_PARALLEL, IS_MAP, NEEDS, INHERITS =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local FALLBACK, QUOTED = 14, 15
+local FRESH = ',0,0,0,0,0,false,false,false,false]'
+
+-- The text of a step's name, or of another text, as JSON.
+local function numbers_text(numbers)
+  return '[' .. table.concat(numbers, ',') .. ']'
+end
+
+-- The first characters of a text in UTF-8, as Python counts them.
+local function cut(text, most)
+  if #text <= most then return text end
+  local count = 0
+  for at in text:gmatch('()[%z\1-\127\192-\255]') do
+    count = count + 1
+    if count > most then return text:sub(1, at - 1) end
+  end
+  return text
+end
+
+-- An error is {type, message, traceback, names as JSON text}.
+local function error_text(error)
+  return '[' .. encode(error[1]) .. ',' .. encode(error[2]) .. ',' .. encode(error[3]) .. ',' .. error[4] .. ']'
+end
+
+-- What an error says: its message, or its type where it has none.
+local function shown(error)
+  return error[2] ~= '' and error[2] or error[1]
+end
+
+-- Give a state its places from RESENDS on.
+local function widen(state)
+  if state[RESENDS] == nil then
+    state[RESENDS], state[DUE], state[LEFT], state[BROKEN], state[COLLECTS], state[FELL] = 0, false, false, 0, false, false
+  end
+  return state
+end
+
+-- Append the events of one transaction as one row; returns its number, which is the cursor behind it.
+local function append(run_id, single, worker, entries, now)
+  local seq = call('INCR', P .. 'seq')
+  call('XADD', P .. 'events', seq, 't', now, 'r', run_id, 's', single and 1 or 0, 'w', worker, 'e', entries)
+  return seq
+end
+
+-- Do something once, however often its script is sent: the answer is kept for as long as it may be asked again.
+local function once(token, work)
+  local kept = call('GET', P .. 'done:' .. token)
+  if kept then return cmsgpack.unpack(kept) end
+  local answer = work()
+  call('SET', P .. 'done:' .. token, cmsgpack.pack(answer), 'EX', 60)
+  return answer
+end

@@ -1,0 +1,31 @@
+-- events_of_run: what happened to one run. Asks for run, cursor, limit. Answers with rows of the log.
+
+local after, limit, log = tonumber(ARGV[2]), tonumber(ARGV[3]), P .. 'e:' .. ARGV[1]
+
+-- The numbers of the rows of a single task, which are in the run itself.
+local function noted(text)
+  local found = {}
+  for seq in text:gmatch('%d+') do
+    if tonumber(seq) > after and #found < limit then found[#found + 1] = seq end
+  end
+  return found
+end
+
+-- The numbers of the rows of a workflow; they are in order.
+local function listed()
+  local low, high = 0, call('LLEN', log)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if tonumber(call('LINDEX', log, middle)) > after then high = middle else low = middle + 1 end
+  end
+  return call('LRANGE', log, low, low + limit - 1)
+end
+
+local at = call('HGET', P .. 'r:' .. ARGV[1], 'at')
+if not at or limit <= 0 then return {} end
+local text, found = decode(at)[A_LOG], {}
+for _, seq in ipairs(text and noted(text) or listed()) do
+  local row = call('XRANGE', P .. 'events', seq, seq)[1]
+  if row then found[#found + 1] = row end
+end
+return found

@@ -1,0 +1,3 @@
+-- release_lease: delete a lease. Asks for the incarnation, token. Answers 1, or 0 when it was gone.
+
+return once(ARGV[2], function() return call('HDEL', P .. 'leases', ARGV[1]) end)

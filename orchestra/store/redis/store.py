@@ -1,0 +1,317 @@
+"""RedisStore: the contract over Redis. One script is one operation: atomic, and one round trip."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestra.engine.outcome import Change, Expanded, Vanished, decide
+from orchestra.errors import KeyConflict, StoreUnavailable
+from orchestra.model.event import Event
+from orchestra.model.ids import MessageRef, StepRef
+from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.retry import ONCE, RetryPolicy
+from orchestra.model.status import TaskStatus, WorkflowStatus
+from orchestra.store.contract import (
+    WINDOW,
+    Claimed,
+    ClaimRef,
+    Created,
+    Dispatch,
+    Lease,
+    NewRun,
+    Recorded,
+    Refused,
+    RunFilter,
+)
+from orchestra.store.redis import changes, rows
+from orchestra.store.redis.connection import Address, Connection
+from orchestra.store.redis.creation import creation
+from orchestra.store.redis.opening import check
+
+_PAGE = 500
+
+
+class RedisStore:
+    """Runs, steps, results, joins and events in Redis (6.2 or newer). The contract says what each method does.
+
+    The server must not evict keys. With ``appendonly`` off, which is accepted with a warning, a stop of the server
+    loses everything; with ``appendfsync everysec`` a crash of it may lose the last second of outcomes, whose steps then
+    run again; with ``always`` nothing that was recorded is lost.
+
+    Args:
+        url: ``redis://host:6379/0``, ``rediss://…`` or ``unix://…``, with all that redis-py takes in the query.
+            ``?prefix=name`` keeps several stores in one database; ``?durable=1`` refuses a server that has not
+            ``appendonly yes`` and ``appendfsync always``.
+        window: Ready steps of one queue and priority that are with the broker at a time.
+
+    Raises:
+        SettingsError: The URL or a setting of the server is not possible, or the data is of another version.
+        StoreUnavailable: It cannot be opened.
+    """
+
+    def __init__(self, url: str, *, window: int = WINDOW) -> None:
+        address = Address(url)
+        self._connection = Connection(address)
+        self.url = self._connection.url
+        self._key = self._connection.key
+        self._window = window
+        self._listeners: list[Callable[[], None]] = []
+        check(self._connection, durable=address.durable)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _run_key(self, run_id: str) -> str:
+        return f"{self._key}r:{run_id}"
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
+        token = self._connection.token()
+        new = [creation(run, now) for run in runs]
+        arguments: list[object] = [rows.text_of(now), self._window, token, len(new)]
+        for at, each in enumerate(new):
+            name = f"{token}.{at}"
+            for fields in each.staged:
+                self._connection.run("stage_run", name, *fields)
+            arguments += each.arguments(name)
+        conflict, states, found = self._connection.run("create", *arguments)
+        if conflict:
+            place: int = states
+            raise self._conflict(conflict, runs[place - 1], found)
+        self._tell()
+        dispatches = rows.dispatches_of(found)
+        # Which run of the call a dispatch belongs to does not matter: they are published together.
+        return [
+            Created(state or run.id, dispatches if at == 0 else (), existing=bool(state))
+            for at, (run, state) in enumerate(zip(runs, states, strict=True))
+        ]
+
+    def _conflict(self, kind: str, run: NewRun, found: str) -> Exception:
+        match kind:
+            case "id":
+                reason = "ids are used once; give the task another id, or submit it with key=…"
+                return KeyConflict(run.id, found, reason)
+            case "key":
+                return KeyConflict(run.key or "", found, "that run calls something else, or with another input")
+            case _:
+                return StoreUnavailable(self.url, f"run {run.id!r} took more than an hour to be written")
+
+    def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
+        (run_id, n), generation = message
+        token = self._connection.token()
+        answer = self._connection.run("claim", run_id, n, generation, worker, rows.text_of(now), token)
+        if len(answer) == 2:
+            status = TaskStatus(answer[1]) if answer[1] else None
+            reason = "no such step" if status is None else f"it is {status}, or the message is an old one"
+            return Refused(status, reason)
+        *state, facts, given, named, inherited = answer
+        claimed = rows.claimed_of(message, state, facts, given)
+        if not named and not inherited:
+            return claimed
+        outputs = {int(named[at]): named[at + 1] for at in range(0, len(named), 2)}
+        names: dict[int, str] = {}
+        for at in range(0, len(inherited), 3):
+            part, its_facts, output = inherited[at : at + 3]
+            names[int(part)], outputs[int(part)] = json.loads(its_facts)[0], output
+        return replace(claimed, outputs=outputs, predecessors=names)
+
+    def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
+        state, facts, given = self._fields(message.step, "sfi")
+        return self._held(message, state, facts, given, lambda held: held[6] == worker)
+
+    def _held(
+        self, message: MessageRef, state: str | None, facts: str, given: str, is_it: Callable[[list[Any]], bool]
+    ) -> Claimed | None:
+        held = None if state is None else json.loads(state)
+        if held is None or held[0] != TaskStatus.RUNNING or held[1] != message.generation or not is_it(held):
+            return None
+        return rows.claimed_of(message, held[2:5], facts, given)
+
+    def announce(self, worker: str, started_before: float, now: float) -> int:
+        found: int = self._connection.run("announce", worker, rows.text_of(started_before), rows.text_of(now))
+        if found:
+            self._tell()
+        return found
+
+    def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
+        first_n, first_join = self._connection.run("reserve", run_id, steps, joins)
+        return first_n, first_join
+
+    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+        (step, generation), number = claim
+        fence = (step.run_id, step.n, generation, number)
+        arguments = changes.arguments(change, now)
+        if isinstance(change, Expanded):
+            added = changes.parts(change.expansion, now)
+            arguments += [added.ready, added.open, added.index]
+            if changes.fits(added):
+                arguments += [text for each in added.slices for text in each]
+            elif not all(self._connection.run("stage_parts", *fence, *fields) for fields in added.slices):
+                return None
+        token = self._connection.token()
+        answer = self._connection.run("record", *fence, rows.text_of(now), token, self._window, *arguments)
+        return self._recorded(answer, claim.ref)
+
+    def _recorded(self, answer: Any, parent: MessageRef | None = None) -> Recorded | None:
+        if not answer:
+            return None
+        ended, found = answer
+        self._tell()
+        return Recorded(rows.dispatches_of(found, parent), WorkflowStatus(ended) if ended else None)
+
+    def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
+        state, facts, given = self._fields(claim.ref.step, "sfi")
+        held = self._held(claim.ref, state, facts, given, lambda held: held[2] == claim.claim)
+        if held is None:
+            return None
+        retry = RetryPolicy.from_json(dict(held.row.retry)) if held.row.retry else ONCE
+        change = decide(Vanished(reason), name=held.name, attempts=held.attempts, crashes=held.crashes, retry=retry)
+        # Whoever records in between makes this the record of a claim that is no more.
+        return self.record(claim, change, now)
+
+    def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
+        token = self._connection.token()
+        which = "" if n is None else n
+        return self._recorded(self._connection.run("cancel", run_id, which, rows.text_of(now), token, self._window))
+
+    def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
+        next_due, news, found = self._connection.run("due", rows.text_of(now), self._window)
+        if news:
+            self._tell()
+        return rows.dispatches_of(found), float(next_due) if next_due else None
+
+    def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
+        return rows.dispatches_of(self._connection.run("refill", rows.text_of(now), self._window, *queues))
+
+    def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
+        times = (rows.text_of(now), rows.text_of(unheard_since))
+        return rows.dispatches_of(self._connection.run("resend", *times, limit, *queues))
+
+    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
+        entries = f"[[{rows.encoded(event_type)},[],{rows.encoded(dict(data))}]]"
+        self._connection.run("emit", rows.text_of(now), worker or "", entries, self._connection.token())
+        self._tell()
+
+    # --- workers ------------------------------------------------------------------------------------------------
+
+    def renew(self, lease: Lease) -> None:
+        self._connection.command("HSET", f"{self._key}leases", lease.incarnation, rows.lease_text(lease))
+
+    def leases(self) -> list[Lease]:
+        return [rows.lease_of(text) for text in self._connection.command("HVALS", f"{self._key}leases")]
+
+    def release_lease(self, incarnation: str) -> bool:
+        return self._connection.run("release_lease", incarnation, self._connection.token()) == 1
+
+    def held(self, incarnation: str) -> list[ClaimRef]:
+        names = self._connection.command("ZRANGE", f"{self._key}h:{incarnation}", 0, -1)
+        return [rows.claim_ref(name) for name in names]
+
+    def orphans(self) -> list[ClaimRef]:
+        return [rows.claim_ref(name) for name in self._connection.run("orphans")]
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    def run(self, run_id: str) -> RunRecord | None:
+        at, made, error = self._connection.command("HMGET", self._run_key(run_id), "at", "run", "err")
+        return None if at is None else rows.run_of(run_id, at, made, error)
+
+    def runs(self, where: RunFilter) -> list[RunRecord]:
+        # Completed runs have no index of their own: nearly all are.
+        indexed = where.status is not None and where.status is not WorkflowStatus.COMPLETED
+        index = f"runs:{where.status}" if indexed else "runs"
+        since = "-inf" if where.since is None else rows.text_of(where.since)
+        found: list[RunRecord] = []
+        offset = 0
+        while len(found) < where.limit:
+            page = self._connection.run("list_runs", index, since, offset, _PAGE)
+            listed = [rows.run_of(*page[at : at + 4]) for at in range(0, len(page), 4)]
+            found += [run for run in listed if _meets(run, where)]
+            if len(listed) < _PAGE:
+                break
+            offset += _PAGE
+        return found[: where.limit]
+
+    def step(self, ref: StepRef) -> StepRecord | None:
+        state, facts, output, error = self._fields(ref, "sfox")
+        return None if state is None else rows.record_of(ref, state, facts, output, error)
+
+    def _fields(self, ref: StepRef, letters: str) -> list[Any]:
+        return self._connection.command("HMGET", self._run_key(ref.run_id), *(f"{each}{ref.n}" for each in letters))
+
+    def find_step(self, key: str) -> StepRecord | None:
+        answer = self._connection.run("find_step", key)
+        if not answer:
+            return None
+        run_id, n, state, facts, _given, output, error = answer
+        return rows.record_of(StepRef(run_id, int(n)), state, facts, output, error)
+
+    def steps(self, run_id: str, status: TaskStatus | None = None) -> list[StepRecord]:
+        found = self._connection.run("read_steps", run_id, "" if status is None else f'{status}"')
+        return [
+            rows.record_of(StepRef(run_id, n), state, facts, None, error)
+            for n, state, facts, error in (found[at : at + 4] for at in range(0, len(found), 4))
+        ]
+
+    def counts(self, run_id: str) -> dict[TaskStatus, int]:
+        found = self._connection.run("counts", run_id)
+        return {TaskStatus(found[at]): found[at + 1] for at in range(0, len(found), 2)}
+
+    def outputs(self, run_id: str, numbers: Sequence[int]) -> dict[int, str]:
+        if not numbers:
+            return {}
+        found = self._connection.command("HMGET", self._run_key(run_id), *(f"o{n}" for n in numbers))
+        return {n: output for n, output in zip(numbers, found, strict=True) if output is not None}
+
+    def result_template(self, run_id: str) -> object:
+        text = self._connection.command("HGET", self._run_key(run_id), "res")
+        return None if text is None else json.loads(text)
+
+    def depth(self) -> dict[str, int]:
+        found = self._connection.run("depth")
+        return {found[at]: found[at + 1] for at in range(0, len(found), 2)}
+
+    def open_queues(self) -> list[str]:
+        found = self._connection.command("HGETALL", f"{self._key}open")
+        return [queue for queue, number in zip(found[::2], found[1::2], strict=True) if int(number) > 0]
+
+    def last_event(self) -> int:
+        return int(self._connection.command("GET", f"{self._key}seq") or 0)
+
+    def events(
+        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+    ) -> tuple[list[Event], int]:
+        log, behind = f"{self._key}events", f"({after}-0"
+        if run_id is not None:
+            found = self._connection.run("events_of_run", run_id, after, limit)
+        elif newest:
+            found = self._connection.command("XREVRANGE", log, "+", behind, "COUNT", limit)[::-1]
+        else:
+            found = self._connection.command("XRANGE", log, behind, "+", "COUNT", limit)
+        events, last = rows.events_of(found)
+        return events, after if last is None else last
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._listeners = [*self._listeners, listener]
+
+        def stop() -> None:
+            self._listeners = [each for each in self._listeners if each is not listener]
+
+        return stop
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _meets(run: RunRecord, where: RunFilter) -> bool:
+    """Whether a run meets the conditions that the index does not show."""
+    if where.name is not None and run.name != where.name:
+        return False
+    if where.status is not None and run.status is not where.status:
+        return False
+    return all(key in run.metadata and run.metadata[key] == value for key, value in where.metadata.items())

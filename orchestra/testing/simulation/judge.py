@@ -1,0 +1,291 @@
+"""The judge: looks at the store after everything that changes it, and says which invariant does not hold."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from orchestra.engine.outcome import MAX_CRASHES, Change, Completed, Expanded
+from orchestra.engine.plan import StepInput
+from orchestra.engine.rows import rows
+from orchestra.model.ids import MessageRef
+from orchestra.model.record import StepRecord
+from orchestra.model.status import FOLLOWS, TERMINAL
+from orchestra.model.status import TaskStatus as S
+from orchestra.store.contract import ClaimRef, Claimed, Created, Dispatch, Lease, NewRun, Store
+from orchestra.testing.simulation.script import ERRORS, Script
+from orchestra.testing.simulation.view import RunView
+from orchestra.testing.simulation.world import Process, Violation, World
+
+_MIDWAY = (S.QUEUED, S.RETRYING, S.WAITING)
+"""Where a step may pass through within the transaction that takes it out of RUNNING."""
+
+
+class Judge:
+    """Knows all runs from the calls that it sees, whichever process made them.
+
+    Args:
+        store: The real one.
+        lease_s: How long the longest lease lasts.
+    """
+
+    def __init__(self, world: World, store: Store) -> None:
+        self._world, self._store = world, store
+        self.views: dict[str, RunView] = {}
+        self.holders: dict[ClaimRef, Process] = {}
+        self.dropped: set[ClaimRef] = set()
+        """Claims that a live worker does not know of (its child died, or the answer to its claim got lost)."""
+        self.queued: Counter[MessageRef] = Counter()
+        self.resent: Counter[MessageRef] = Counter()
+        self.published: Counter[MessageRef] = Counter()
+        self.superseded = 0
+        self.leases: dict[str, float] = {}
+        self._deciding: dict[ClaimRef, Change] = {}
+
+    # --- what is seen -------------------------------------------------------------------------------------------
+
+    def saw(self, process: Process, name: str, args: Sequence[Any], result: Any) -> None:
+        """A call of the store was committed."""
+        match name:
+            case "create_runs":
+                self._created(args[0], result)
+            case "claim" if isinstance(result, Claimed):
+                self.holders[result.claim] = process
+                self._look(args[0].step.run_id, "claim", result.claim)
+            case "record":
+                self._recorded(args[0], args[1], result)
+            case "vanish":
+                if result is not None:
+                    self._check_reopened(args[0])
+                self._look(args[0].ref.step.run_id, "vanish" if result is not None else "nothing", args[0])
+            case "cancel":
+                self._look(args[0], "cancel", None)
+            case "due":
+                for run_id in {each.ref.step.run_id for each in result[0]} | (self._retrying() if result[0] else set()):
+                    self._look(run_id, "due", None)
+            case "resend":
+                self.resent.update(each.ref for each in result)
+            case "renew":
+                self._renewed(process, args[0])
+            case _:
+                pass
+
+    def reply_lost(self, name: str, result: Any) -> None:
+        """Its caller does not know that it was."""
+        if name == "claim" and isinstance(result, Claimed):
+            self.dropped.add(result.claim)
+
+    def publishing(self, process: Process, dispatch: Dispatch) -> None:
+        """A message is about to be published."""
+        ref = dispatch.ref
+        view = self.views.get(ref.step.run_id)
+        record = view.records.get(ref.step.n) if view else None
+        if record is None or record.status in (S.PENDING, S.RETRYING):
+            status = "unknown" if record is None else record.status
+            raise Violation("2 commit, then publish", f"{ref.celery_id} is published while it is {status}")
+        self.published[ref] += 1
+        if self.published[ref] > self.queued[ref] + self.resent[ref]:
+            raise Violation(
+                "messages are bounded",
+                f"{ref.celery_id}: {self.published[ref]} messages; ready {self.queued[ref]} times, {self.resent[ref]} resends",
+            )
+
+    def body_starts(self, process: Process, claimed: Claimed) -> None:
+        """A body is about to run: it must have been given what its predecessors recorded."""
+        ref = claimed.claim.ref.step
+        view = self.views[ref.run_id]
+        given = StepInput.from_json(claimed.row.input)
+        wanted = {n: view.outputs[n] for n in given.needs() if n in view.outputs}
+        if given.from_predecessors and claimed.row.waits_for is not None:
+            join = view.joins[claimed.row.waits_for]
+            taken = [n for n in join.parts if n in view.outputs and join.number not in view.dead.get(n, ())]
+            wanted.update({n: view.outputs[n] for n in taken})
+            if not join.any and sorted(claimed.predecessors) != taken:
+                raise Violation("7 inputs", f"{claimed.name} got {sorted(claimed.predecessors)} instead of {taken}")
+        for n, text in claimed.outputs.items():
+            if wanted.get(n) != text:
+                raise Violation("7 inputs", f"{claimed.name} got {text!r} as output of {n}, recorded is {wanted.get(n)}")
+        missing = set(wanted) - set(claimed.outputs)
+        if missing and not (claimed.row.waits_for is not None and view.joins[claimed.row.waits_for].any):
+            raise Violation("7 inputs", f"{claimed.name} starts without the outputs of {sorted(missing)}")
+
+    # --- transactions -------------------------------------------------------------------------------------------
+
+    def _created(self, runs: Sequence[NewRun], created: Sequence[Created]) -> None:
+        for run, answer in zip(runs, created, strict=True):
+            if answer.existing:
+                continue
+            if run.id in self.views:
+                raise Violation("1 one record", f"run {run.id} was created twice")
+            view = self.views[run.id] = RunView(run.id, run.single)
+            step_rows, join_rows = rows(run.plan)
+            view.rows = {row.n: row for row in step_rows}
+            view.joins = {join.number: join for join in join_rows}
+            self._look(run.id, "create", None)
+
+    def _recorded(self, claim: ClaimRef, change: Change, result: object) -> None:
+        run_id = claim.ref.step.run_id
+        view = self.views[run_id]
+        if result is None:
+            self.superseded += 1
+            self._look(run_id, "nothing", claim)
+            return
+        if isinstance(change, Completed):
+            view.dead[claim.ref.step.n] = change.dead
+        elif isinstance(change, Expanded):
+            view.rows.update({row.n: row for row in change.expansion.steps})
+            view.joins.update({join.number: join for join in change.expansion.joins})
+        self._look(run_id, "record", claim)
+        if isinstance(change, Completed):
+            view.outputs[claim.ref.step.n] = change.output
+
+    def _look(self, run_id: str, operation: str, claim: ClaimRef | None) -> None:
+        view = self.views.get(run_id)
+        if view is None:
+            return
+        before = view.records
+        view.records = {record.ref.n: record for record in self._store.steps(run_id)}
+        for n, record in view.records.items():
+            old = before.get(n)
+            if old is None or old.status is not record.status or old.claims != record.claims:
+                self._changed(view, old, record, operation, claim)
+            elif (old.attempts, old.crashes) != (record.attempts, record.crashes):
+                raise Violation("1 one record", f"counts of {record.name} changed by {operation}: {old} → {record}")
+        run = self._store.run(run_id)
+        assert run is not None, run_id
+        if view.status.ended and run.status is not view.status:
+            raise Violation("1 one record", f"run {run_id} was {view.status} and is {run.status}")
+        view.status = run.status
+        view.check()
+
+    def _changed(
+        self, view: RunView, old: StepRecord | None, new: StepRecord, operation: str, claim: ClaimRef | None
+    ) -> None:
+        is_claims = claim is not None and claim.ref.step == new.ref
+        ready = MessageRef(new.ref, new.generation)
+        if new.status is S.QUEUED:
+            self.queued[ready] += 1
+        if old is None:
+            if new.status not in (S.QUEUED, S.PENDING):
+                raise Violation("FOLLOWS", f"{new.name} begins as {new.status}")
+            return
+        self._check_follows(old, new, operation)
+        if operation == "nothing":
+            raise Violation("4 only the newest claim records", f"{new.name} was changed by a refused {claim}")
+        if new.status is S.RUNNING and not (operation == "claim" and is_claims and new.claims == old.claims + 1):
+            raise Violation("4 only the newest claim records", f"{new.name} is RUNNING after {operation} of {claim}")
+        if new.status is not S.RUNNING and new.claims != old.claims:
+            raise Violation("4 only the newest claim records", f"{new.name} has {new.claims} claims after {operation}")
+        if old.status is S.RUNNING and operation != "cancel":
+            ends = operation in ("record", "vanish") and is_claims and claim is not None and claim.claim == old.claims
+            if not ends:
+                raise Violation(
+                    "4 only the newest claim records", f"{new.name} under claim {old.claims} left RUNNING by {claim}"
+                )
+        if old.status is S.PENDING and new.status is S.QUEUED:
+            view.check_released(new)
+        if old.status is S.WAITING and new.status is S.COMPLETED:
+            view.outputs.update(self._store.outputs(view.id, [new.ref.n]))
+        self._check_counts(old, new, operation)
+
+    def _check_follows(self, old: StepRecord, new: StepRecord, operation: str) -> None:
+        if new.status in FOLLOWS[old.status]:
+            return
+        passes = old.status is S.RUNNING and operation in ("record", "vanish")
+        if not (passes and any(new.status in FOLLOWS[midway] for midway in _MIDWAY)):
+            raise Violation("FOLLOWS", f"{new.name} went from {old.status} to {new.status} by {operation}")
+
+    def _check_counts(self, old: StepRecord, new: StepRecord, operation: str) -> None:
+        crashed, attempted = new.crashes - old.crashes, new.attempts - old.attempts
+        if crashed != int(operation == "vanish" and old.status is S.RUNNING) or attempted not in (0, 1):
+            raise Violation("8 crashes", f"{new.name}: {crashed} crashes, {attempted} attempts more after {operation}")
+        if attempted and (operation != "record" or old.status is not S.RUNNING):
+            raise Violation("8 crashes", f"{new.name} has an attempt more after {operation}")
+        if new.crashes >= MAX_CRASHES and new.status not in TERMINAL:
+            raise Violation("8 poison ends", f"{new.name} is {new.status} after {new.crashes} crashes")
+
+    # --- the living ---------------------------------------------------------------------------------------------
+
+    def _renewed(self, process: Process, lease: Lease) -> None:
+        now = self._world.now
+        self.leases[process.name] = lasts = lease.expires_at - (now + process.skew_s)
+        if process.renewed_at and now - process.renewed_at >= lasts - 0.01:
+            process.lapsed_at = now
+        process.renewed_at = now
+
+    def _check_reopened(self, claim: ClaimRef) -> None:
+        """A claim was reopened: its worker must have been dead, silent for its lease time, or ignorant of it."""
+        holder = self.holders[claim]
+        if not holder.alive or claim in self.dropped:
+            return
+        world, lasts = self._world, self.leases.get(holder.name, 0.0)
+        back = max((world.now - world.elapsed + end for _begin, end in world.weather.store_away), default=0.0)
+        # Time in which nobody could reach the store does not count against it.
+        silent = world.now - max(holder.renewed_at, back if back <= world.now else holder.renewed_at)
+        slack = 0.01 + 2 * world.weather.skew_s
+        if silent < lasts - slack and world.now - holder.lapsed_at > 3.0:
+            raise Violation(
+                "5 no doubles without need",
+                f"{claim} was taken from {holder.name}, which lives and renewed its lease {silent:.2f} s ago",
+            )
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def open_steps(self) -> list[str]:
+        """Return what has not ended."""
+        return [
+            f"{record.name} {record.status}"
+            for view in self.views.values()
+            for record in view.records.values()
+            if record.status not in TERMINAL
+        ]
+
+    def finish(self) -> None:
+        """Invariants of what is left when everything has ended."""
+        for view in self.views.values():
+            self._look(view.id, "nothing", None)
+            known = self._store.outputs(view.id, list(view.outputs))
+            for n, text in view.outputs.items():
+                if known.get(n) != text:
+                    raise Violation("1 one record", f"output {n} of {view.id} is {known.get(n)!r}, recorded was {text!r}")
+            for record in view.records.values():
+                self._check_outcome(view, record)
+        most = 4 + math.log2(1 + self._world.elapsed)
+        for ref, count in self.resent.items():
+            if count > most:
+                raise Violation("messages are bounded", f"{ref.celery_id} was sent again {count} times")
+        if self._world.weather.calm and self.resent:
+            raise Violation("messages are bounded", f"in calm weather {len(self.resent)} steps were sent again")
+
+    def _check_outcome(self, view: RunView, record: StepRecord) -> None:
+        if record.status is not S.FAILED or record.error is None:
+            return
+        row = view.rows.get(record.ref.n)
+        if any(each.parent == record.ref.n for each in view.records.values()) or (row is not None and row.is_map):
+            return  # it failed with its parts
+        script = Script.parse(record.target)
+        allowed = {"WorkerCrashed", *ERRORS.get(script.kind, set())}
+        if row is None or row.timeout_s is not None:
+            allowed.add("TaskTimedOut")
+        if record.error.type not in allowed:
+            raise Violation("9 a failure has its own reason", f"{record.name} ({script}) failed with {record.error}")
+        if record.error.type == "WorkerCrashed" and record.crashes != MAX_CRASHES:
+            raise Violation("8 poison ends", f"{record.name} was given up after {record.crashes} crashes")
+
+    def innocents(self) -> list[str]:
+        """Return steps that were given up as poison though their scripts kill nobody."""
+        return [
+            record.name
+            for view in self.views.values()
+            for record in view.records.values()
+            if record.error is not None
+            and record.status is S.FAILED
+            and record.error.type == "WorkerCrashed"
+            and not Script.parse(record.target).kind.startswith("kill")
+            and not any(each.parent == record.ref.n for each in view.records.values())
+        ]
+
+    def _retrying(self) -> set[str]:
+        return {
+            view.id for view in self.views.values() if any(each.status is S.RETRYING for each in view.records.values())
+        }

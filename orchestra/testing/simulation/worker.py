@@ -1,0 +1,253 @@
+"""A simulated worker: slots, a parent that may have children, and the reconciler that it runs in earnest."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
+
+from orchestra.engine.recovery import Machine
+from orchestra.errors import EndedWithoutOutcome, StoreUnavailable, TaskNotFound
+from orchestra.model.function import BoundWorkflow
+from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
+from orchestra.runtime.body import arguments, elements
+from orchestra.runtime.codec import encode_output
+from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.reconciler import Reconciler
+from orchestra.runtime.registry import Registry
+from orchestra.store.contract import Claimed, Refused, Store
+from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
+from orchestra.testing.simulation.judge import Judge
+from orchestra.testing.simulation.script import Boom, Script
+from orchestra.testing.simulation.store import SimStore
+from orchestra.testing.simulation.strand import Killed
+from orchestra.testing.simulation.workload import REGISTRY, nested
+from orchestra.testing.simulation.world import Process, World
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where workers live."""
+
+    world: World
+    broker: Broker
+    judge: Judge
+    store: Store
+    tick_s: float
+    """Ticks come no faster than this; a starved heartbeat is slower than it would like to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a worker is like; one that dies is followed by one like it."""
+
+    name: str
+    host: str
+    queues: Sequence[str]
+    slots: int
+    forks: bool
+    """Whether bodies run in children (prefork) or on threads of the worker itself."""
+    lease_s: float
+
+
+class Request:
+    """A message as Celery's hooks get it."""
+
+    def __init__(self, message: Message) -> None:
+        self.id, self.chain, self.callbacks, self.retries, self.orchestra = message.id, message.chain, None, 0, 1
+
+
+class SimWorker:
+    """One incarnation of a worker."""
+
+    def __init__(self, stage: Stage, kind: Kind, number: int) -> None:
+        self._stage, self._world, self.kind = stage, stage.world, kind
+        self.queues: Sequence[str] = kind.queues
+        self.name = f"{kind.name}.{number}"
+        self.process = self._world.process(self.name, kind.host)
+        self._store = SimStore.of(stage.world, stage.store, self.process, stage.judge)
+        self._adapter = self._new_adapter()
+        self._reconciler = Reconciler(
+            self._adapter,
+            worker=self.name,
+            queues=lambda: kind.queues,
+            slots=kind.slots,
+            lease_s=kind.lease_s,
+            machine=self._machine(),
+            monotonic=self._monotonic,
+        )
+        self._reconciler.incarnation = self._adapter.cycle.worker = self.name
+        self._waiting: list[Message] = []
+        self._handling: list[str] = []
+        self._world.spawn(self.process, "start", self._start)
+
+    # --- as the broker sees it ----------------------------------------------------------------------------------
+
+    def room(self) -> int:
+        """How many messages it takes now."""
+        if not self.process.alive or self.process.frozen_until > self._world.now:
+            return 0
+        taken = len(self._waiting) + len(self._handling)
+        return self.kind.slots + self._world.weather.prefetch - taken
+
+    def receive(self, message: Message) -> None:
+        """Take a message."""
+        self._waiting.append(message)
+        self._reconciler.heard()
+        self._fill_slots()
+
+    def _fill_slots(self) -> None:
+        while self._waiting and len(self._handling) < self.kind.slots:
+            message = self._waiting.pop(0)
+            self._handling.append(message.id)
+            self._world.spawn(self.process, message.id, lambda message=message: self._slot(message))
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        while True:
+            try:
+                self._reconciler.start()
+            except StoreUnavailable:
+                self._world.sleep(1.0)  # its supervisor starts it again
+            else:
+                break
+        self._stage.broker.join(self)
+        self._world.spawn(self.process, "tick", self._turn)
+
+    def _turn(self) -> None:
+        wait = self._reconciler.turn()
+        self._world.spawn(self.process, "tick", self._turn, max(wait, self._stage.tick_s * self._world.rng.random()))
+
+    def _new_adapter(self) -> Adapter:
+        world = self._world
+        publisher = SimPublisher(world, self._stage.broker, self.process, self._stage.judge.publishing)
+        cycle = Cycle(self._store, publisher, lambda: world.now + self.process.skew_s, self.name)
+        return Adapter(cycle, cast(Registry, REGISTRY), monotonic=self._monotonic, sleep=world.sleep)
+
+    def _monotonic(self) -> float:
+        return self._world.elapsed
+
+    def _machine(self) -> Machine:
+        world, host = self._world, self.kind.host
+        boot_id = f"{host}#{world.boots.get(host, 0)}"
+        return Machine(host, boot_id, lambda pid, _started: world.lives(host, pid), self.process.pid, 0.0)
+
+    # --- one message --------------------------------------------------------------------------------------------
+
+    def _slot(self, message: Message) -> None:
+        try:
+            self._handle(Request(message))
+            self._stage.broker.acknowledge(message)
+        except Killed:
+            if not self.process.alive:
+                raise
+            # Only the child is gone: its parent says so.
+            self._child_is_gone(message)
+        except StoreUnavailable as error:
+            # Celery reports an internal error and acknowledges; the claim is nobody's from now on.
+            self._world.note(self.name, f"gives up {message.id}: {error}")
+            self._drop(message)
+            self._stage.broker.acknowledge(message)
+        self._handling.remove(message.id)
+        self._fill_slots()
+        self._stage.broker.look()
+
+    def _drop(self, message: Message) -> None:
+        for claim, holder in self._stage.judge.holders.items():
+            if holder is self.process and claim.ref.celery_id == message.id:
+                self._stage.judge.dropped.add(claim)
+
+    def _child_is_gone(self, message: Message) -> None:
+        self._drop(message)
+        self._world.note(self.name, f"loses the child that ran {message.id}")
+        self._by_parent(message, WorkerLostError("simulated: the pool child died"))
+        self._stage.broker.acknowledge(message)
+
+    def _by_parent(self, message: Message, error: BaseException) -> None:
+        """The parent says how a child ended: it has a request of its own, and no claim."""
+        self._world.sleep(self._world.rng.random() * 0.1)
+        try:
+            self._adapter.failed(Request(message), error)
+        except StoreUnavailable as away:
+            self._world.note(self.name, f"cannot say how {message.id} ended: {away}")
+
+    def _handle(self, request: Any) -> None:
+        adapter = self._new_adapter() if self.kind.forks else self._adapter
+        try:
+            answer = adapter.begin(request)
+        except StoreUnavailable as error:
+            adapter.failed(request, error)  # as Celery's tracer does with whatever a hook raises
+            return
+        if isinstance(answer, Refused):
+            return
+        self._world.note(self.name, f"runs {answer.name} (claim {answer.claim.claim})")
+        self._stage.judge.body_starts(self.process, answer)
+        try:
+            result = self._body(adapter, request, answer)
+        except (Boom, EndedWithoutOutcome, TaskNotFound) as error:
+            adapter.failed(request, error)
+            return
+        if result is not _SAID:
+            adapter.done(request, result)
+
+    def _body(self, adapter: Adapter, request: Any, claimed: Claimed) -> object:
+        script = Script.parse(claimed.row.target)
+        self._maybe_lose_the_child()
+        if claimed.row.is_map:
+            return Elements(elements(claimed))
+        timeout_s = claimed.row.timeout_s
+        if timeout_s is not None and script.seconds > timeout_s and self.kind.forks:
+            self._world.sleep(timeout_s)
+            self._drop_claim(claimed)
+            adapter_of_parent = self._adapter
+            adapter_of_parent.failed(_of_parent(request), TimeLimitExceeded(timeout_s))
+            return _SAID
+        self._world.sleep(script.seconds)
+        return self._outcome(script, adapter, request, claimed)
+
+    def _outcome(self, script: Script, adapter: Adapter, request: Any, claimed: Claimed) -> object:
+        again = claimed.attempts < script.times
+        match script.kind:
+            case "raise" if again:
+                raise Boom(f"attempt {claimed.attempts + 1}")
+            case "ask" if again:
+                setattr(request, RETRY_AFTER, 0.3)
+                adapter.retried(request, Boom("again"))
+                return _SAID
+            case "ignore":
+                raise EndedWithoutOutcome(claimed.name, "Ignore()")
+            case "unknown":
+                raise TaskNotFound(claimed.name, "simulated")
+            case "nest" | "deeper":
+                return BoundWorkflow(nested(script, claimed.name, claimed.row.round))
+            case "list":
+                return list(range(script.size))
+            case "kill" | "kill child" if claimed.crashes < script.times:
+                if script.kind == "kill" or not self.kind.forks:
+                    self._world.kill(self.process, f"killed by {claimed.name}")
+                raise Killed(claimed.name)
+            case _:
+                args, kwargs = arguments(claimed)
+                return {"v": zlib.crc32(encode_output([args, kwargs, claimed.name], "").encode()) % 97}
+
+    def _maybe_lose_the_child(self) -> None:
+        world, weather = self._world, self._world.weather
+        if world.stormy and self.kind.forks and weather.child_deaths and world.rng.random() < weather.child_death:
+            weather.child_deaths -= 1
+            raise Killed("child")
+
+    def _drop_claim(self, claimed: Claimed) -> None:
+        self._stage.judge.dropped.add(claimed.claim)
+
+
+_SAID = object()
+"""The body's outcome has been said already."""
+
+
+def _of_parent(request: Request) -> Request:
+    return Request(Message(request.id, "", 0, ()))
+
+
+Starter = Callable[[Kind], SimWorker]

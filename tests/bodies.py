@@ -1,0 +1,185 @@
+"""What worker processes of tests run. Each body notes that it ran, in a file that the test reads."""
+
+import asyncio
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestra import RetryPolicy, task, workflow
+
+TRACE = "ORCHESTRA_TEST_TRACE"
+
+
+def note(what: str) -> None:
+    """Append a line to the trace. One write of an append-only file: lines of several processes do not mix."""
+    line = f"{time.time():.6f}\t{os.getpid()}\t{what}\n"
+    file = os.open(os.environ[TRACE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, line.encode())
+    finally:
+        os.close(file)
+
+
+def times_noted(what: str) -> int:
+    """Return how often something was noted so far."""
+    path = Path(os.environ[TRACE])
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sum(line.split("\t")[2] == what for line in lines)
+
+
+def echo(value: object) -> object:
+    """Return the input."""
+    note(f"echo {value}")
+    return value
+
+
+def noop() -> None:
+    """Do nothing."""
+
+
+def boom(value: str) -> None:
+    """Fail."""
+    note(f"boom {value}")
+    raise ValueError(value)
+
+
+def third_time(value: str) -> str:
+    """Fail twice, then return."""
+    note(f"third_time {value}")
+    if times_noted(f"third_time {value}") < 3:
+        raise ConnectionError("not yet")
+    return value
+
+
+def nap(seconds: float) -> float:
+    """Sleep, noting begin and end."""
+    note("nap begins")
+    time.sleep(seconds)
+    note("nap ends")
+    return seconds
+
+
+async def nap_async(seconds: float) -> float:
+    """Sleep on an event loop."""
+    note("nap begins")
+    await asyncio.sleep(seconds)
+    note("nap ends")
+    return seconds
+
+
+def nap_of(name: str, seconds: float) -> str:
+    """Sleep under a name of its own."""
+    note(f"{name} begins")
+    time.sleep(seconds)
+    note(f"{name} ends")
+    return name
+
+
+def times_out_by_itself() -> None:
+    """Raise the error that sockets raise, long before any limit."""
+    raise TimeoutError("the other side does not answer")
+
+
+def leave() -> None:
+    """Call sys.exit, as a command line tool does."""
+    note("leave")
+    raise SystemExit(3)
+
+
+def out_of_memory() -> None:
+    """Ask for more memory than there is."""
+    note("out of memory")
+    raise MemoryError("on purpose")
+
+
+def cancelled_inside() -> None:
+    """Raise what is no Exception, and no exit."""
+    raise asyncio.CancelledError("on purpose")
+
+
+def kill_worker(name: str) -> None:
+    """Take the whole process group of the worker down."""
+    note(f"kill_worker {name}")
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def kill_self(name: str, times: int) -> str:
+    """Kill the own process the first times."""
+    note(f"kill_self {name}")
+    if times_noted(f"kill_self {name}") <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return name
+
+
+def unserialisable() -> object:
+    """Return what JSON cannot hold."""
+    return object()
+
+
+def process_id() -> int:
+    """Return the process that runs it."""
+    return os.getpid()
+
+
+def moment() -> datetime:
+    """Return a time."""
+    return datetime(2025, 1, 2, tzinfo=UTC)
+
+
+@task
+def mark(name: str, *before: str) -> str:
+    """Note a name and return it with what came before it."""
+    note(name)
+    return f"{name}({','.join(before)})"
+
+
+@task(retry=RetryPolicy(3, delay=0.05, jitter=0))
+def stubborn(value: str) -> str:
+    """Fail twice, then return; three attempts are allowed."""
+    return third_time(value)
+
+
+@task
+def numbers(count: int) -> list[int]:
+    """Return the first numbers."""
+    return list(range(count))
+
+
+@task
+def square(number: int) -> int:
+    """Return the square."""
+    note(f"square {number}")
+    return number * number
+
+
+@task
+def total(values: list[int]) -> int:
+    """Return the sum."""
+    note("total")
+    return sum(values)
+
+
+@task
+def short(name: str, *before: object) -> str:
+    """A step of 50 ms."""
+    note(f"{name} begins")
+    time.sleep(0.05)
+    note(f"{name} ends")
+    return name
+
+
+@workflow
+def squares(count: int) -> object:
+    """A fan-out whose width is known only when it runs."""
+    return total(square.map(numbers(count)))
+
+
+@workflow
+def overlapping() -> object:
+    """A→C, A→D, B→D, C→E→F, {A, B, E}→G: joins that share their parts."""
+    a, b = mark("A"), mark("B")
+    c, d = mark("C", a), mark("D", a, b)
+    e = mark("E", c)
+    return {"D": d, "F": mark("F", e), "G": mark("G", a, b, e)}

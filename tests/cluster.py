@@ -1,0 +1,121 @@
+"""A broker, a store and worker processes of one test, and the trace that bodies leave."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, cast
+
+import redis
+
+from orchestra import Orchestrator
+from tests.bodies import TRACE
+from tests.processes import Process, wait_until
+
+ROOT = Path(__file__).parent.parent
+APP = "tests.worker_app:orch"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of the trace."""
+
+    time: float
+    pid: int
+    what: str
+
+
+class Cluster:
+    """What producers and workers of one test share. Leaving the context stops the workers and closes producers.
+
+    Args:
+        broker: URL of a Redis database that nothing else uses meanwhile.
+    """
+
+    def __init__(self, folder: Path, broker: str, *, app: str = APP, queue: str = "orchestra") -> None:
+        self.folder, self.broker, self.app, self.queue = folder, broker, app, queue
+        self.store = f"sqlite:///{folder / 'state.db'}"
+        self.trace = folder / "trace.tsv"
+        self._open = ExitStack()
+        self._count = 0
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of workers and of other programs of the test."""
+        return {
+            "ORCHESTRA_BROKER": self.broker,
+            "ORCHESTRA_STORE": self.store,
+            "ORCHESTRA_QUEUE": self.queue,
+            TRACE: str(self.trace),
+        }
+
+    def orchestrator(self, **options: Any) -> Orchestrator:
+        """Return a producer in this process."""
+        made = Orchestrator(broker=self.broker, store=self.store, queue=self.queue, modules=["tests"], **options)
+        return self._open.enter_context(made)
+
+    def worker(self, *options: str, ready: bool = True, env: Mapping[str, str | None] | None = None) -> Process:
+        """Start `orchestra worker` and wait until it takes work."""
+        return self.run(["worker", "--app", self.app, *options], ready=ready, env=env)
+
+    def run(
+        self, arguments: Sequence[str], *, ready: bool = False, env: Mapping[str, str | None] | None = None,
+        module: str = "orchestra",
+    ) -> Process:  # fmt: skip
+        """Start a command line of the package, or of another module."""
+        self._count += 1
+        process = Process(
+            [sys.executable, "-m", module, *arguments],
+            log=self.folder / f"{self._count}-{arguments[0]}.log",
+            cwd=ROOT,
+            env={**self.env, **(env or {})},
+        )
+        self._open.enter_context(process)
+        if ready:
+            process.wait_for(" ready.")
+        return process
+
+    def notes(self, prefix: str = "") -> list[Note]:
+        """Return what bodies noted so far, in order of time."""
+        lines = self.trace.read_text().splitlines() if self.trace.exists() else []
+        found = [Note(float(time), int(pid), what) for time, pid, what in (line.split("\t") for line in lines)]
+        return sorted((each for each in found if each.what.startswith(prefix)), key=lambda each: each.time)
+
+    def noted(self, prefix: str = "") -> Counter[str]:
+        """Return how often each thing was noted."""
+        return Counter(each.what for each in self.notes(prefix))
+
+    def wait_for_note(self, prefix: str, count: int = 1, timeout: float = 20) -> Note:
+        """Wait until something was noted so many times, and return the last of them."""
+        wait_until(lambda: len(self.notes(prefix)) >= count, timeout, f"{count} notes of {prefix!r}")
+        return self.notes(prefix)[count - 1]
+
+    def redis(self) -> redis.Redis:
+        """Return a client of the broker."""
+        return redis.Redis.from_url(self.broker)
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the messages that wait in the broker, with their size in bytes under `size`."""
+        with self.redis() as client:
+            return list(_messages(client, self.queue))
+
+    def unacknowledged(self) -> list[dict[str, Any]]:
+        """Return the messages that workers took and have not acknowledged."""
+        with self.redis() as client:
+            return [json.loads(value)[0] for value in cast(dict[bytes, bytes], client.hgetall("unacked")).values()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._open.__exit__(*details)
+
+
+def _messages(client: redis.Redis, queue: str) -> Iterator[dict[str, Any]]:
+    for key in client.scan_iter(f"{queue}*"):
+        if client.type(key) == b"list":
+            for raw in client.lrange(key, 0, -1):
+                yield {**json.loads(raw), "size": len(raw), "raw": raw, "key": key}

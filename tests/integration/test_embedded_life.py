@@ -1,0 +1,339 @@
+"""The life of embedded orchestrators: opening, closing, several of them in one process, and how fast they are."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from celery import Celery, _state
+from celery.contrib.testing.worker import start_worker
+
+from orchestra import Orchestrator, Task, TaskStatus, Workflow, task
+from orchestra.errors import InvalidOption
+from tests.processes import wait_until
+
+LONG_S = 10
+
+
+def noop() -> None:
+    return None
+
+
+def run_program(source: str, folder: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program as a user would, with nothing set up."""
+    path = folder / "program.py"
+    path.write_text(source)
+    return subprocess.run(
+        [sys.executable, str(path)], cwd=folder, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+# Opening and closing
+
+
+def test_opening_starts_no_thread_and_submitting_does() -> None:
+    before = threading.active_count()
+    with Orchestrator(concurrency=3) as orch:
+        assert threading.active_count() == before
+        assert orch.runs() == []
+        assert threading.active_count() == before
+        orch.submit(noop).wait(LONG_S)
+        assert threading.active_count() > before
+    wait_until(lambda: threading.active_count() == before)
+
+
+def test_closing_an_idle_orchestrator_takes_no_time_and_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    orch = Orchestrator(concurrency=8)
+    orch.on("task.completed", lambda _task: None)
+    orch.submit(noop, callback=lambda _task: None).wait(LONG_S)
+    took = -time.perf_counter()
+    orch.close()
+    took += time.perf_counter()
+    left = set(threading.enumerate()) - before
+    print(f"closed in {took * 1e3:.1f} ms")
+    assert took < 0.5
+    assert not left
+
+
+def test_closing_does_not_wait_for_bodies() -> None:
+    entered, release = threading.Barrier(5), threading.Event()
+
+    def body() -> None:
+        entered.wait(LONG_S)
+        release.wait(LONG_S)
+
+    orch = Orchestrator(concurrency=4)
+    for _ in range(8):
+        orch.submit(body)
+    entered.wait(LONG_S)
+    took = -time.perf_counter()
+    orch.close()
+    took += time.perf_counter()
+    print(f"closed with four running bodies in {took * 1e3:.1f} ms")
+    assert took < 0.5
+    release.set()
+
+
+@pytest.mark.xfail(reason="the adapter tries for half a minute to record in a store that was closed", strict=False)
+def test_threads_of_bodies_that_were_left_behind_end_with_them(caplog: pytest.LogCaptureFixture) -> None:
+    before = set(threading.enumerate())
+    entered, release = threading.Barrier(5), threading.Event()
+
+    def body() -> None:
+        entered.wait(LONG_S)
+        release.wait(LONG_S)
+
+    with Orchestrator(concurrency=4) as orch:
+        for _ in range(4):
+            orch.submit(body)
+        entered.wait(LONG_S)
+    caplog.clear()
+    release.set()
+    wait_until(lambda: set(threading.enumerate()) <= before, timeout=1)
+    assert caplog.text == ""
+
+
+def test_an_orchestrator_may_be_closed_twice_by_a_callback_or_by_a_step() -> None:
+    closed = threading.Event()
+    orch = Orchestrator()
+
+    def close(_task: Task) -> None:
+        orch.close()
+        closed.set()
+
+    orch.submit(noop, callback=close)
+    assert closed.wait(LONG_S)
+    orch.close()
+
+    other = Orchestrator()
+    other.submit(lambda: (other.close(), closed.clear()))
+    wait_until(lambda: not closed.is_set())
+
+
+def test_everything_that_is_asked_of_a_closed_orchestrator_is_refused_and_says_so() -> None:
+    with Orchestrator() as orch:
+        done = orch.submit(noop).wait(LONG_S)
+        unseen = orch.get_run(orch.submit(noop).wait(LONG_S).id)
+        hold = threading.Event()
+        running = orch.submit(hold.wait, LONG_S)
+    asks: list[Any] = [
+        lambda: orch.submit(noop), lambda: orch.submit_workflow(Workflow("w", [Task("a", noop)])),
+        lambda: orch.status(done.id), lambda: orch.get_task(done.id), lambda: orch.get_run(done.id), orch.runs,
+        lambda: orch.cancel(done.id), lambda: orch.emit("a.b"), lambda: orch.on("a.b", print), orch.history,
+        lambda: running.status, lambda: running.wait(), lambda: unseen.tasks,
+    ]  # fmt: skip
+    for ask in asks:
+        with pytest.raises(InvalidOption, match="this one was closed"):
+            ask()
+    assert (done.status, done.output) == (TaskStatus.COMPLETED, None)  # what was seen stays
+    assert "closed" in repr(orch)
+    hold.set()
+
+
+def test_who_waits_when_it_is_closed_is_told() -> None:
+    hold, told = threading.Event(), SimpleQueue[BaseException]()
+    orch = Orchestrator()
+    running = orch.submit(hold.wait, LONG_S)
+
+    def wait() -> None:
+        try:
+            running.wait()
+        except InvalidOption as error:
+            told.put(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until(lambda: running.status is TaskStatus.RUNNING)
+    orch.close()
+    assert "was closed" in str(told.get(timeout=LONG_S))
+    waiting.join(LONG_S)
+    hold.set()
+
+
+def test_fifty_orchestrators_in_a_row_leave_no_thread() -> None:
+    before = set(threading.enumerate())
+    for n in range(50):
+        with Orchestrator(concurrency=2) as orch:
+            assert orch.submit(lambda n=n: n).wait(LONG_S).output == n
+    wait_until(lambda: set(threading.enumerate()) <= before)
+
+
+ENDS = {
+    "closed": "orch.submit(work).wait(10); orch.close()",
+    "left open": "orch.submit(work).wait(10)",
+    "left while a body runs": "orch.submit(time.sleep, 30); wait_until_running()",
+    "left with work": "[orch.submit(work) for _ in range(500)]",
+    "left by an error of the program": "orch.submit(work).wait(10); sys.exit(3)",
+    "never used": "",
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_a_program_prints_nothing_of_ours_and_ends_at_once(tmp_path: Path, root: Path, end: str) -> None:
+    source = f"""
+import sys, time
+from orchestra import Orchestrator
+
+def work(): return 1
+def fails(): raise ValueError("a failed task is no output")
+
+def wait_until_running():
+    while not any(each.status == "RUNNING" for run in orch.runs() for each in run.tasks): time.sleep(0.01)
+
+orch = Orchestrator()
+orch.on("task.*", lambda task: None)
+orch.submit(fails).wait(10)
+{end}
+"""
+    started = time.perf_counter()
+    ended = run_program(source, tmp_path, root)
+    took = time.perf_counter() - started
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 3 if "sys.exit" in end else 0)
+    assert took < 5
+
+
+# Several in one process
+
+
+@contextmanager
+def users_worker(app: Celery) -> Iterator[None]:
+    """Celery's own test worker, which sets up more than it takes down."""
+    finalizers, default, current = set(_state._on_app_finalizers), _state.default_app, _state._tls.current_app
+    try:
+        with start_worker(app, pool="solo", perform_ping_check=False, loglevel="critical"):
+            yield
+    finally:
+        _state._on_app_finalizers.intersection_update(finalizers)
+        _state.default_app, _state._tls.current_app = default, current
+
+
+def test_two_orchestrators_and_a_celery_application_do_not_disturb_each_other() -> None:
+    ran: SimpleQueue[str] = SimpleQueue()
+
+    def made(label: str) -> Any:
+        @task(name="work")
+        def work(number: int) -> str:
+            ran.put(label)
+            return f"{label} {number}"
+
+        return work
+
+    users = Celery("users", broker="memory://", backend="cache+memory://", set_as_current=False)
+    users.conf.update(broker_connection_retry_on_startup=True, broker_transport_options={"polling_interval": 0.01})
+
+    @users.task(name="work")
+    def work(number: int) -> str:
+        ran.put("users")
+        return f"users {number}"
+
+    with Orchestrator(queue="celery") as one, Orchestrator(queue="celery") as two, users_worker(users):
+        mine, yours = made("one"), made("two")
+        tasks = [(one.submit(mine, n), two.submit(yours, n), work.delay(n)) for n in range(20)]
+        for n, (first, second, third) in enumerate(tasks):
+            assert first.wait(LONG_S).output == f"one {n}"
+            assert second.wait(LONG_S).output == f"two {n}"
+            assert third.get(timeout=LONG_S) == f"users {n}"
+        assert sorted(ran.get() for _ in range(60)) == ["one"] * 20 + ["two"] * 20 + ["users"] * 20
+        assert ran.empty()
+        assert (len(one.runs()), len(two.runs())) == (20, 20)
+        two.close()
+        assert one.submit(mine, 1).wait(LONG_S).output == "one 1"
+    # The stop of that worker set flags of the whole process.
+    with Orchestrator() as three:
+        assert three.submit(made("three"), 1).wait(LONG_S).output == "three 1"
+
+
+def test_a_step_may_use_an_eager_or_ordinary_celery_application() -> None:
+    eager = Celery("eager", set_as_current=False)
+    eager.conf.task_always_eager = True
+
+    @eager.task(name="work")
+    def work() -> str:
+        return "eager"
+
+    def uses() -> Any:
+        return work.delay().get()
+
+    with Orchestrator() as orch:
+        tasks = [orch.submit(uses) for _ in range(10)]
+        assert [each.output for each in orch.wait_all(tasks, timeout=LONG_S)] == ["eager"] * 10
+        assert work.delay().get() == "eager"
+
+
+def test_a_step_may_use_another_orchestrator_but_not_wait_for_it() -> None:
+    with Orchestrator() as one, Orchestrator() as two:
+        inner = one.submit(lambda: two.submit(lambda: "from two").id).wait(LONG_S)
+        assert two.get_task(str(inner.output)).wait(LONG_S).output == "from two"
+        failed = one.submit(lambda: two.submit(noop).wait()).wait(LONG_S)
+        assert failed.error
+        assert failed.error.type == "WouldDeadlock"
+
+
+def test_many_threads_may_submit_at_a_time() -> None:
+    with Orchestrator(concurrency=4) as orch:
+        tasks: SimpleQueue[Task] = SimpleQueue()
+
+        def submit() -> None:
+            for n in range(50):
+                tasks.put(orch.submit(abs, -n))
+
+        threads = [threading.Thread(target=submit) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG_S)
+        done = orch.wait_all([tasks.get() for _ in range(400)], timeout=LONG_S)
+        assert sorted(each.output for each in done) == sorted(list(range(50)) * 8)  # type: ignore[type-var]
+
+
+# Figures
+
+
+def test_a_no_op_takes_a_few_milliseconds_from_submit_to_done() -> None:
+    with Orchestrator() as orch:
+        orch.submit(noop).wait(LONG_S)
+        times: list[float] = []
+        for _ in range(200):
+            started = time.perf_counter()
+            orch.submit(noop).wait(LONG_S)
+            times.append(time.perf_counter() - started)
+    times.sort()
+    print(f"submit to done: p50 {times[100] * 1e3:.2f} ms, p99 {times[197] * 1e3:.2f} ms")
+    assert times[100] < 0.015  # 5 ms on an idle machine
+
+
+def test_two_thousand_no_ops_run_at_more_than_a_thousand_a_second() -> None:
+    rates: list[float] = []
+    for _ in range(2):
+        with Orchestrator() as orch:
+            orch.submit(noop).wait(LONG_S)
+            started = time.perf_counter()
+            orch.wait_all([orch.submit(noop) for _ in range(2000)], timeout=30)
+            rates.append(2000 / (time.perf_counter() - started))
+    print(f"2,000 no-ops: {max(rates):,.0f} per second")
+    assert max(rates) > 400  # 1,000 on two idle cores
+
+
+def test_importing_is_quick_and_loads_nothing_heavy(tmp_path: Path, root: Path) -> None:
+    source = """
+import json, sys, time
+started = time.perf_counter()
+import orchestra
+took = time.perf_counter() - started
+heavy = ["sqlalchemy", "sqlite3", "psycopg", "pydantic_ai", "openai", "anthropic", "tornado", "flower", "starlette",
+         "fastapi", "flask", "aiohttp", "httpx", "celery", "kombu", "redis"]
+print(json.dumps([took, [name for name in heavy if name in sys.modules]]))
+"""
+    seen = [json.loads(run_program(source, tmp_path, root).stdout) for _ in range(3)]
+    print(f"import orchestra: {min(took for took, _ in seen) * 1e3:.0f} ms")
+    assert all(heavy == [] for _, heavy in seen)
+    assert min(took for took, _ in seen) < 0.4  # 200 ms on an idle machine
