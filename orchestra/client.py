@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
@@ -357,7 +357,7 @@ class Orchestrator:
         self._check_open()
         pattern = events.check_pattern(event)
         if handler is None:
-            return lambda function: self.on(pattern, function)  # pyright: ignore[reportUnknownLambdaType, reportUnknownVariableType]
+            return partial(self.on, pattern)
         self._tail.subscribe(pattern, handler)
         return handler
 

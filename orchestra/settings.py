@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     broker: str = MEMORY
     """URL of the broker: redis:// or amqp://; default memory:// (embedded)."""
     store: str | None = None
-    """URL of the store: sqlite:///path; default in memory, for an embedded orchestrator only."""
+    """URL of the store: sqlite:///path or postgresql://user@host/database; default in memory, embedded only."""
     queue: str = Field("orchestra", min_length=1)
     """Queue of tasks that name none."""
     concurrency: int = Field(8, ge=1, le=10_000)

@@ -15,7 +15,7 @@ from orchestra.runtime.registry import Registry
 from orchestra.runtime.routing import to_broker
 from orchestra.runtime.task import add_generic_task
 from orchestra.runtime.transport import MemoryBroker
-from orchestra.runtime.worker import reconciler_step
+from orchestra.runtime.worker import add_steps
 from orchestra.settings import IN_MEMORY_STORE, MEMORY, Settings
 from orchestra.store.contract import Store
 
@@ -33,11 +33,30 @@ class Parts:
     registry: Registry
     local: LocalWorker | None
     """The worker inside this process, when the orchestrator is embedded."""
+    publisher: MemoryPublisher | BrokerPublisher
+    is_adopted: bool = False
+    """Whether the application is one that the user had before."""
 
     @property
     def cycle(self) -> Cycle:
         """The cycle, for publishing after a commit."""
         return self.adapter.cycle
+
+    @property
+    def queue(self) -> str:
+        """The queue of tasks that name none. An adopted application's own, which its workers serve, if none was set.
+
+        Not asked for before it is needed: the application may be configured after it was adopted.
+        """
+        if self.is_adopted and "queue" not in self.settings.model_fields_set:
+            return str(self.app.conf.task_default_queue)
+        return self.settings.queue
+
+    @property
+    def served(self) -> list[str]:
+        """The queues of a worker that is told none: also the plain calls of an adopted application are for it."""
+        own: list[str] = list(self.app.amqp.queues.consume_from) if self.is_adopted else []
+        return list(dict.fromkeys([self.queue, *own]))
 
 
 def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time.time) -> Parts:
@@ -57,7 +76,7 @@ def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time
         )
     _require_store(settings, f"broker={settings.broker!r}")
     own = own_app(settings.broker, settings.queue)
-    return _shared(settings, own, clock, lambda adapter: add_generic_task(own, adapter))
+    return _shared(settings, own, clock, lambda adapter: add_generic_task(own, adapter), is_adopted=False)
 
 
 def open_store(settings: Settings) -> Store:
@@ -67,10 +86,15 @@ def open_store(settings: Settings) -> Store:
         from orchestra.store.memory.store import MemoryStore
 
         return MemoryStore(window=settings.window)
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        from orchestra.store.redis.store import RedisStore
+
+        return RedisStore(url, window=settings.window)
     if not url.startswith(("sqlite:", "postgresql:", "postgresql+psycopg:")):
         kind = url.partition(":")[0]  # no more of it, since it may hold a password
         raise SettingsError(
-            f"store={kind}:… is not possible: expected sqlite:///path/to/file.db or postgresql://user@host/database"
+            f"store={kind}:… is not possible: expected sqlite:///path/to/file.db, postgresql://user@host/database or"
+            " redis://host/0"
         )
     from orchestra.store.sql.store import SqlStore  # SQLAlchemy takes long to import, and only this needs it
 
@@ -90,29 +114,33 @@ def _embedded(settings: Settings, clock: Callable[[], float]) -> Parts:
     broker = MemoryBroker()
     app = embedded_app(broker, settings.queue)
     registry = Registry(modules=settings.modules, travels=False)
-    adapter = _adapter(store, MemoryPublisher(broker, settings.queue), registry, clock)
+    publisher = MemoryPublisher(broker, settings.queue)
+    adapter = _adapter(store, publisher, registry, clock)
     add_generic_task(app, adapter)
     local = LocalWorker(app, broker, adapter, settings.concurrency, settings.lease_s)
-    return Parts(settings, store, app, adapter, registry, local)
+    return Parts(settings, store, app, adapter, registry, local, publisher)
 
 
 def _adopted(settings: Settings, app: Any, clock: Callable[[], float]) -> Parts:
     if not hasattr(app, "register_task"):
         raise SettingsError(f"app={app!r} is no Celery application")
     _require_store(settings, "app=…")
-    return _shared(settings, app, clock, lambda adapter: adopt_app(app, adapter))
+    return _shared(settings, app, clock, lambda adapter: adopt_app(app, adapter), is_adopted=True)
 
 
-def _shared(settings: Settings, app: Any, clock: Callable[[], float], equip: Callable[[Adapter], None]) -> Parts:
+def _shared(
+    settings: Settings, app: Any, clock: Callable[[], float], equip: Callable[[Adapter], None], *, is_adopted: bool
+) -> Parts:
     def broker_priority(priority: int) -> int:
         return to_broker(str(app.conf.broker_url or ""))(priority)
 
     store = open_store(settings)
     registry = Registry(modules=settings.modules, travels=True, celery_task=lambda name: name in app.tasks)
-    adapter = _adapter(store, BrokerPublisher(app, broker_priority), registry, clock)
+    publisher = BrokerPublisher(app, broker_priority)
+    adapter = _adapter(store, publisher, registry, clock)
     equip(adapter)
-    app.steps["worker"].add(reconciler_step(adapter, settings.lease_s))
-    return Parts(settings, store, app, adapter, registry, None)
+    add_steps(app, adapter, settings.lease_s)
+    return Parts(settings, store, app, adapter, registry, None, publisher, is_adopted)
 
 
 def _adapter(store: Store, publisher: Publisher, registry: Registry, clock: Callable[[], float]) -> Adapter:

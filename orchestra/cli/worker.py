@@ -17,6 +17,16 @@ class Pool(StrEnum):
     solo = "solo"
 
 
+class Level(StrEnum):
+    """How much a worker says."""
+
+    debug = "DEBUG"
+    info = "INFO"
+    warning = "WARNING"
+    error = "ERROR"
+    critical = "CRITICAL"
+
+
 def worker(
     app: Annotated[
         str | None,
@@ -34,7 +44,9 @@ def worker(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="Name of this worker; default made from host and pid.")
     ] = None,
-    loglevel: Annotated[str, typer.Option("--loglevel", "-l", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    loglevel: Annotated[
+        Level, typer.Option("--loglevel", "-l", case_sensitive=False, help="How much it says.")
+    ] = Level.info,
 ) -> None:
     """Serve queues until told to stop (Ctrl-C or SIGTERM finishes what is running)."""
     orch = target.load(app)
@@ -45,8 +57,13 @@ def worker(
         )
     from orchestra.runtime.worker import run_worker
 
-    served = [each.strip() for each in (queues or orch.parts.settings.queue).split(",") if each.strip()]
+    named = [each.strip() for each in (queues or "").split(",") if each.strip()]
     status = run_worker(
-        orch.app, pool=pool.value, concurrency=concurrency, queues=served, name=name, loglevel=loglevel.upper()
+        orch.app,
+        pool=pool.value,
+        concurrency=concurrency,
+        queues=named or orch.parts.served,
+        name=name,
+        loglevel=loglevel.value,
     )
     raise typer.Exit(status)

@@ -188,13 +188,19 @@ class Builder:
         """Add a step and return its handle. ``mapped`` is the list to map over and how many parts may run at once."""
         filled_args = [template.encode(each, self._position) for each in args]
         filled_kwargs = {key: template.encode(value, self._position) for key, value in kwargs.items()}
-        over = Mapped(template.encode(mapped[0], self._position), mapped[1]) if mapped else None
+        over = None if mapped is None else self._mapped(*mapped)
         refs = template.references([filled_args, filled_kwargs, over.items if over else None])
         unique = self._unique(name)
         position = len(self._steps)
         step = GraphStep(unique, unique, agent, filled_args, filled_kwargs, frozenset(refs), step_options, {}, over)
         self._steps.append(step)
         return StepHandle(self, position, unique)
+
+    def _mapped(self, items: object, max_parallel: int | None) -> Mapped:
+        encoded = template.encode(items, self._position)
+        if not isinstance(encoded, list) and not isinstance(items, StepHandle):
+            raise InvalidOption("map", items, "a list, or a step whose output is one")
+        return Mapped(encoded, max_parallel)
 
     def order(self, step: StepHandle, others: Sequence[StepHandle], when: str | None) -> None:
         """Add predecessors, or a condition on the edges from them."""

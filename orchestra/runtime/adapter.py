@@ -230,9 +230,7 @@ def is_step(request: Any) -> bool:
     return bool(getattr(request, HEADER, None))
 
 
-def patiently(
-    operation: Callable[[], T], sleep: Callable[[float], None] = time.sleep, *, for_ever: bool = False
-) -> T:
+def patiently(operation: Callable[[], T], sleep: Callable[[float], None] = time.sleep, *, for_ever: bool = False) -> T:
     """Do a store operation, again and again while the store is away: a body that finished must not run twice for it."""
     for wait in chain(_PATIENCE_S, repeat(_PATIENCE_S[-1]) if for_ever else ()):
         try:

@@ -8,7 +8,7 @@ from celery.app import builtins
 from celery.app.registry import TaskRegistry
 
 from orchestra.runtime.adapter import Adapter
-from orchestra.runtime.routing import transport_options
+from orchestra.runtime.routing import transport_options, tune
 from orchestra.runtime.task import add_generic_task, adopt
 from orchestra.runtime.transport import MemoryBroker
 
@@ -79,17 +79,8 @@ def adopt_app(app: Celery, adapter: Adapter) -> None:
     add_generic_task(app, adapter)
     # Tasks come late: lazily, by autodiscovery, shared from other libraries. Only the registry sees all of them.
     app._tasks = AdoptingTasks(app._tasks, lambda task: adopt(task, app, adapter))  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownArgumentType, reportAttributeAccessIssue]
-
-    def configured(sender: Any, **_: Any) -> None:
-        _configure(app)
-
-    if app.configured:
-        _configure(app)
-    else:
-        # Asking for the configuration now would be too early: the module that sets it may not have run yet.
-        app.on_after_configure.connect(configured, weak=False)
-
-
-def _configure(app: Celery) -> None:
-    options: dict[str, Any] = dict(app.conf.broker_transport_options or {})
-    app.conf.broker_transport_options = transport_options(str(app.conf.broker_url or ""), options)
+    app.__dict__.pop("tasks", None)  # where Celery remembers the registry that it gave out first
+    # Asking for the configuration now would be too early: the module that sets it may not have run yet.
+    app.on_after_configure.connect(lambda **_: tune(app), weak=False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    if getattr(app, "configured", False):
+        tune(app)

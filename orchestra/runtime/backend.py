@@ -21,7 +21,7 @@ class StepBackend:
     thread_safe = True
 
     def __init__(self, adapter: Adapter, app: Celery, own: Any = None) -> None:
-        self._adapter, self._app, self._own = adapter, app, own
+        self._adapter, self._app, self.own = adapter, app, own
 
     def mark_as_done(
         self, task_id: str, result: object, request: Any = None, store_result: bool = True, state: str = SUCCESS
@@ -83,11 +83,11 @@ class StepBackend:
     @property
     def _delegate(self) -> Any:
         # Asked for each time: Celery keeps one backend per thread, unless it says that it is thread-safe.
-        return self._own or self._app.backend
+        return self.own or self._app.backend
 
 
 class Escaped(Exception):
-    """Carries an error through Celery's tracer that the tracer would let out, and the pool's process or thread with it."""
+    """Carries an error through Celery's tracer that would leave it, and take the pool's process or thread along."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -28,6 +28,7 @@ class LocalWorker:
         self._reconciler: ReconcilerThread | None = None
         self._queue: str = app.conf.task_default_queue
         self._queues: set[str] = {self._queue}
+        self._stopped = False
 
     @property
     def running(self) -> bool:
@@ -46,7 +47,7 @@ class LocalWorker:
     def start(self, *, resuming: bool = False) -> None:
         """Start; a second time does nothing. ``resuming`` gives functions time to be defined."""
         with self._lock:
-            if self._worker is not None:
+            if self._worker is not None or self._stopped:
                 return
             if resuming:
                 self._adapter.registry.patient_until = time.monotonic() + PATIENCE_S
@@ -58,6 +59,7 @@ class LocalWorker:
                 queues=lambda: sorted(self._queues),
                 slots=self._concurrency,
                 lease_s=self._lease_s,
+                holds=self._adapter.holds,
             )
             self._adapter.heard = reconciler.heard
             reconciler.start()
@@ -69,6 +71,7 @@ class LocalWorker:
     def stop(self) -> None:
         """Stop, in well under half a second; bodies that run on are left behind. A second time does nothing."""
         with self._lock:
+            self._stopped = True
             if self._worker is None or self._reconciler is None:
                 return
             self._worker.stop()

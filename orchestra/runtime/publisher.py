@@ -7,16 +7,18 @@ options that a step never has; the fields are those of Celery's message protocol
 import json
 import os
 import socket
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
+from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from orchestra.errors import BrokerUnavailable
 from orchestra.model.ids import MessageRef, StepRef
+from orchestra.runtime.routing import tune
 from orchestra.runtime.transport import MemoryBroker
 from orchestra.store.contract import Dispatch
 
@@ -24,7 +26,10 @@ HEADER = "orchestra"
 """The message header that marks a step."""
 
 _RETRY = {"max_retries": 3, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5}
-_ORIGIN = f"{os.getpid()}@{socket.gethostname()}"
+_HOST = socket.gethostname()
+_LONGEST_CHAIN, _LONGEST_NAME = 2000, 200
+"""Bytes of JSON. They keep messages below 4 kB whatever people call their tasks: what waits in the store needs no
+courier, and a name is for the eyes only."""
 
 
 def headers_of(dispatch: Dispatch) -> dict[str, Any]:
@@ -34,14 +39,14 @@ def headers_of(dispatch: Dispatch) -> dict[str, Any]:
         "lang": "py",
         "task": dispatch.task,
         "id": dispatch.ref.celery_id,
-        "shadow": None if dispatch.name == dispatch.task else dispatch.name,
+        "shadow": None if dispatch.name == dispatch.task else _shown(dispatch.name),
         "root_id": f"{run_id}.0.0",
         "parent_id": dispatch.parent,
         "timelimit": [dispatch.timeout_s, None],
         "retries": 0,
         "argsrepr": "()",
         "kwargsrepr": "{}",
-        "origin": _ORIGIN,
+        "origin": f"{os.getpid()}@{_HOST}",
         "ignore_result": False,
         HEADER: 1,
     }
@@ -54,16 +59,29 @@ def chain_of(dispatch: Dispatch, following: Sequence[Any], to_broker: Callable[[
     """
     if following and following[-1]["options"]["task_id"] == dispatch.ref.celery_id:
         return list(following[:-1])
-    run_id = dispatch.ref.step.run_id
-    return [_link(run_id, to_broker, *link) for link in reversed(list(dispatch.chain))]  # pyright: ignore[reportArgumentType]
+    run_id, links, size = dispatch.ref.step.run_id, list[Any](), 0
+    for planned in dispatch.chain:
+        link = _link(run_id, to_broker, *planned)  # pyright: ignore[reportArgumentType]
+        size += len(json.dumps(link))
+        if size > _LONGEST_CHAIN:
+            break
+        links.insert(0, link)
+    return links
 
 
 def _link(
     run_id: str, to_broker: Callable[[int], int], n: int, task: str, name: str, queue: str, priority: int
 ) -> dict[str, Any]:
     options = {"task_id": MessageRef(StepRef(run_id, n), 0).celery_id, "queue": queue, "priority": to_broker(priority)}
-    shown = {} if name == task else {"shadow": name}
+    shown = {} if name == task else {"shadow": _shown(name)}
     return {"task": task, "args": [], "kwargs": {}, "options": {**options, **shown}, "immutable": True}
+
+
+def _shown(name: str) -> str:
+    shown = name
+    while len(json.dumps(shown)) > _LONGEST_NAME:
+        shown = f"{shown[: len(shown) * 3 // 4]}…"
+    return shown
 
 
 class MemoryPublisher:
@@ -71,6 +89,9 @@ class MemoryPublisher:
 
     def __init__(self, broker: MemoryBroker, queue: str) -> None:
         self._broker, self._queue = broker, queue
+
+    def check(self) -> None:
+        """It is there."""
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[Any] = ()) -> None:
         """Send one message for each."""
@@ -93,7 +114,17 @@ class BrokerPublisher:
 
     def __init__(self, app: Celery, to_broker: Callable[[int], int]) -> None:
         self._app, self._to_broker = app, to_broker
-        self._declared = threading.local()
+        self._answered = False
+
+    def check(self) -> None:
+        """Say whether there is a broker at all, before the first work is stored for it.
+
+        Raises:
+            BrokerUnavailable: The broker does not answer, and has not answered before; if it has, it will be back.
+        """
+        if not self._answered:
+            with self._producer() as producer:
+                producer.connection.ensure_connection(**_RETRY)
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[Any] = ()) -> None:
         """Send one message for each.
@@ -101,31 +132,45 @@ class BrokerPublisher:
         Raises:
             BrokerUnavailable: The broker does not take them, after a few tries.
         """
-        try:
-            with self._app.producer_or_acquire() as producer:
-                for each in dispatches:
-                    self._publish(producer, each, following)
-        except (OperationalError, OSError, ImproperlyConfigured, *self._errors()) as error:
-            url = self._app.connection_for_write().as_uri()
-            raise BrokerUnavailable(url, str(error) or type(error).__name__) from error
+        with self._producer() as producer:
+            for each in dispatches:
+                self._publish(producer, each, following)
 
     def _publish(self, producer: Any, dispatch: Dispatch, following: Sequence[Any]) -> None:
-        queue = self._app.amqp.queues[dispatch.queue]
+        # Straight to the queue, by the exchange that every broker has for that: one question less for Redis, and
+        # nothing that could be missing after its data was lost.
         chain = chain_of(dispatch, following, self._to_broker)
         producer.publish(
             ((), {}, {"callbacks": None, "errbacks": None, "chain": chain or None, "chord": None}),
-            exchange=queue.exchange.name,
-            routing_key=queue.routing_key,
+            exchange="",
+            routing_key=dispatch.queue,
             serializer="json",
             headers=headers_of(dispatch),
             priority=self._to_broker(dispatch.priority),
             correlation_id=dispatch.ref.celery_id,
             delivery_mode=2,
-            declare=[queue],
+            declare=[self._queue(dispatch.queue)],
             retry=True,
             retry_policy=_RETRY,
         )
 
-    def _errors(self) -> tuple[type[Exception], ...]:
-        connection = self._app.connection_for_write()
-        return (*connection.connection_errors, *connection.channel_errors)
+    def _queue(self, name: str) -> Queue:
+        try:
+            return self._app.amqp.queues[name]
+        except KeyError:  # an application that creates no queues it was not told of
+            return Queue(name, routing_key=name)
+
+    @contextmanager
+    def _producer(self) -> Generator[Any]:
+        if not self._answered:
+            tune(self._app)
+        try:
+            with self._app.producer_or_acquire() as producer:
+                yield producer
+                self._answered = True
+        except Exception as error:
+            connection = self._app.connection_for_write()
+            known = (*connection.connection_errors, *connection.channel_errors)
+            if isinstance(error, (OperationalError, OSError, ImproperlyConfigured, *known)):
+                raise BrokerUnavailable(connection.as_uri(), str(error) or type(error).__name__) from error
+            raise

@@ -14,7 +14,7 @@ from orchestra.errors import StoreUnavailable
 from orchestra.model.ids import new_id
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.machine import this_machine
-from orchestra.store.contract import Lease
+from orchestra.store.contract import ClaimRef, Lease
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ class Reconciler:
         queues: Returns what it serves; may change.
         slots: How many bodies it can run at once; 0 when it takes no more.
         lease_s: How long its lease lasts; renewed after 0.3 of that.
+        holds: Whether the worker knows of a claim that it is said to have: a claim may have been made without the
+            worker hearing of it, or its end not have been recorded. Without it such a claim lasts as long as the worker.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Reconciler:
         queues: Callable[[], Sequence[str]],
         slots: int,
         lease_s: float,
+        holds: Callable[[ClaimRef], bool] | None = None,
         machine: Machine | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
         self._worker, self._queues, self.slots, self._lease_s = worker, queues, slots, lease_s
+        self._holds = holds
         self._machine = machine or this_machine()
         self._monotonic = monotonic
         self.incarnation = adapter.cycle.worker = f"{worker}/{new_id()[-12:]}"
@@ -85,7 +89,7 @@ class Reconciler:
         if at >= self._inspect_at:
             self._inspect_at = at + INSPECT_S
             self.reap()
-            self._conserve(at)
+            self._conserve(at, busy=self._disown())
         return TICK_S if next_due is None else min(TICK_S, max(0.001, next_due - now))
 
     def turn(self) -> float:
@@ -123,11 +127,21 @@ class Reconciler:
             now = self._cycle.clock()
             self._cycle.send(self._store.resend(self._queues(), now + 1.0, 10_000, now))
 
-    def _conserve(self, at: float) -> None:
+    def _disown(self) -> int:
+        """Reopen the claims of this worker that it does not know of, and return how many it does.
+
+        The store is asked first: what ends in between is recorded by then, and its claim is no longer the newest.
+        """
+        claims = self._store.held(self.incarnation)
+        unknown = [claim for claim in claims if self._holds is not None and not self._holds(claim)]
+        for claim in unknown:
+            self._cycle.vanish(claim, "its worker does not know of it")
+        return len(claims) - len(unknown)
+
+    def _conserve(self, at: float, busy: int) -> None:
         """An idle worker that hears nothing while steps are ready concludes that their messages were lost."""
         if at - self._heard_at < UNHEARD_S:
             return
-        busy = len(self._store.held(self.incarnation))
         limit = to_resend(slots=self.slots, busy=busy, heard_ago_s=at - self._heard_at)
         if limit:
             now = self._cycle.clock()

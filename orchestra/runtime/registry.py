@@ -210,7 +210,7 @@ def _importable(agent: object) -> tuple[str, str | None]:
     function = _written(agent)
     named = function if hasattr(function, "__qualname__") else type(function)
     module = getattr(named, "__module__", None) or "__main__"
-    qualname: str = named.__qualname__  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+    qualname: str = cast(Any, named).__qualname__
     path = f"{module}:{qualname}"
     if named is not function or _belongs_to_object(function):
         # The brackets keep the path from leading to the class, or to the method without its object.
@@ -222,7 +222,7 @@ def _importable(agent: object) -> tuple[str, str | None]:
     if module == "__main__":
         return path, "it is defined in the program itself (__main__), which workers do not import"
     try:
-        found: object = functools.reduce(getattr, str(qualname).split("."), importlib.import_module(module))
+        found: object = functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
     except (ImportError, AttributeError):
         return path, f"{path!r} leads nowhere"
     if _written(found) is not function:

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery import Celery
+
 PRIORITY_STEPS = list(range(10))
 """Redis keeps a list per step, lowest number first; stock Celery has four steps, which would merge priorities."""
 
 VISIBILITY_TIMEOUT_S = 12 * 3600
 """Redis hands a message out again after this time. Recovery does not wait for it, and a claim refuses the double."""
+
+CONNECT_TIMEOUT_S = 5
+"""How long a server may take to accept a connection. Without a limit it would be the system's: minutes."""
 
 
 def to_broker(url: str) -> Callable[[int], int]:
@@ -19,7 +24,19 @@ def transport_options(url: str, own: Mapping[str, Any]) -> dict[str, Any]:
     """Return transport options with what priorities need, unless the user has set it otherwise."""
     if not is_redis(url):
         return dict(own)
-    return {"priority_steps": PRIORITY_STEPS, "visibility_timeout": VISIBILITY_TIMEOUT_S, **own}
+    return {
+        "priority_steps": PRIORITY_STEPS,
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        **own,
+    }
+
+
+def tune(app: Celery) -> None:
+    """Set the transport options of an application whose broker may only have become known by now. May be repeated."""
+    options: dict[str, Any] = dict(app.conf.broker_transport_options or {})
+    app.conf.broker_transport_options = transport_options(str(app.conf.broker_url or ""), options)
 
 
 def is_redis(url: str) -> bool:

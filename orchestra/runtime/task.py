@@ -4,7 +4,7 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 from celery import Celery, Task
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
@@ -57,7 +57,7 @@ class StepMixin:
         super().before_start(task_id, args, kwargs)  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
 
 
-class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass]
+class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass, reportMissingTypeArgument, reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
     """Runs every step whose body is no Celery task. Its name in Flower is that of the step."""
 
     name = GENERIC
@@ -154,7 +154,7 @@ class AdoptedMixin(StepMixin):
         if eta is not None:
             delay = max(0.0, eta.timestamp() - time.time())
         setattr(request, RETRY_AFTER, float(delay))
-        asked = Retry(exc=exc, when=eta or delay)
+        asked = Retry(exc=exc, when=eta or delay)  # pyright: ignore[reportArgumentType]
         if throw:
             raise asked
         return asked
@@ -176,16 +176,22 @@ def _with_outcome(claimed: Claimed, body: Callable[[], Any]) -> Any:
 
 def add_generic_task(app: Celery, adapter: Adapter) -> None:
     """Register the generic task with an application."""
-    kind = type("GenericStep", (GenericStep,), {"orchestra": adapter})
+    kind: Any = type("GenericStep", (GenericStep,), {"orchestra": adapter})
+    app.tasks.pop(GENERIC, None)  # that of an earlier orchestrator of the same application
     task = app.register_task(kind())
     task.backend = StepBackend(adapter, app)
 
 
 def adopt(task: Any, app: Celery, adapter: Adapter) -> None:
-    """Make a task of the user's carry steps; what it does without them stays as it was. A second time does nothing."""
-    if isinstance(task, StepMixin) or task.name.startswith("celery."):
+    """Make a task of the user's carry steps; what it does without them stays as it was.
+
+    A second time makes it carry those of another orchestrator.
+    """
+    stock = cast(Any, type(task))
+    if issubclass(stock, AdoptedMixin):
+        stock.orchestra, task.backend = adapter, StepBackend(adapter, app, task.backend.own)
+    if issubclass(stock, StepMixin) or task.name.startswith("celery."):
         return
-    stock = type(task)
     own_call = any(
         "__call__" in vars(each) for each in stock.__mro__ if each.__module__ != Task.__module__ and each is not object
     )

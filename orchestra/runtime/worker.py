@@ -11,7 +11,7 @@ from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
-from orchestra.runtime.routing import is_redis
+from orchestra.runtime.routing import is_redis, tune
 
 POOLS = ("prefork", "threads", "solo")
 _THREAD_LEASE = 6
@@ -41,8 +41,16 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
     terminate = stop
 
 
-def reconciler_step(adapter: Adapter, lease_s: float) -> type[Any]:
-    """Return the bootstep that gives a worker its incarnation and its reconciler."""
+def add_steps(app: Celery, adapter: Adapter, lease_s: float) -> None:
+    """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
+    steps: set[Any] = app.steps["worker"]
+    step = _reconciler_step(adapter, lease_s)
+    # One of an earlier orchestrator of the same application has the same name.
+    steps -= {each for each in steps if getattr(each, "name", None) == step.name}
+    steps.add(step)
+
+
+def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
         """Runs in the parent process of every pool, from when the pool has forked its first children."""
@@ -51,6 +59,7 @@ def reconciler_step(adapter: Adapter, lease_s: float) -> type[Any]:
 
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
+            tune(parent.app)
             # Before the pool forks: its children claim under the incarnation that they inherit.
             forks = "prefork" in parent.pool_cls.__module__
             self._reconciler = Reconciler(
@@ -77,10 +86,10 @@ def reconciler_step(adapter: Adapter, lease_s: float) -> type[Any]:
         def _heard(self, **_: Any) -> None:
             self._reconciler.heard()
 
-        def _unknown(self, message: Any, name: str, id: str, **_: Any) -> None:
+        def _unknown(self, message: Any, name: str, **_: Any) -> None:
             self._reconciler.heard()
             if message.headers.get(HEADER):
-                adapter.unknown(MessageRef.parse(id), name)
+                adapter.unknown(MessageRef.parse(message.headers["id"]), name)
 
     return ReconcilerStep
 

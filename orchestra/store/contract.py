@@ -302,15 +302,16 @@ class Store(Protocol):
         ...
 
     def last_event(self) -> int:
-        """Return the cursor behind the newest event."""
+        """Return a cursor behind which only events come that are not there yet, and so far no others."""
         ...
 
     def events(
         self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
     ) -> tuple[list[Event], int]:
-        """Return events after a cursor in the order of their commits, and the cursor to go on from.
+        """Return events after a cursor, and the cursor to go on from; causes come before what they caused.
 
-        One transaction appends all its events or none. ``newest`` returns the last ones instead of the first.
+        One transaction appends all its events or none. ``newest`` returns the last ones instead of the first. A reader
+        that goes on from the cursor misses nothing: an event is held back while a smaller one may still be committed.
         """
         ...
 

@@ -264,8 +264,8 @@ def test_a_step_may_use_an_eager_or_ordinary_celery_application() -> None:
         return work.delay().get()
 
     with Orchestrator() as orch:
-        tasks = [orch.submit(uses) for _ in range(10)]
-        assert [each.output for each in orch.wait_all(tasks, timeout=LONG_S)] == ["eager"] * 10
+        # One after the other: Celery forbids results by a flag of the process while an eager task runs.
+        assert [orch.submit(uses).wait(LONG_S).output for _ in range(5)] == ["eager"] * 5
         assert work.delay().get() == "eager"
 
 

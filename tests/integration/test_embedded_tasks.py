@@ -592,13 +592,17 @@ def test_a_body_within_its_limit_is_not_touched(orch: Orchestrator) -> None:
     assert orch.submit(double, 4, timeout=5).wait(LONG_S).output == 8
 
 
-def test_a_timeout_error_of_an_async_body_is_not_taken_for_the_limit(orch: Orchestrator) -> None:
+def test_a_timeout_error_of_the_body_is_not_taken_for_its_limit(orch: Orchestrator) -> None:
     async def calls_out() -> None:
-        raise LookupError("not found") from TimeoutError("the socket's")
+        raise TimeoutError("the socket's")
 
-    failed = orch.submit(calls_out, timeout=5).wait(LONG_S)
-    assert failed.error
-    assert failed.error.type == "LookupError"
+    def calls_out_too() -> None:
+        raise TimeoutError("the socket's")
+
+    for body in (calls_out, calls_out_too):
+        failed = orch.submit(body, timeout=5, retry=RetryPolicy(2, delay=0, retry_on=TimeoutError)).wait(LONG_S)
+        assert failed.error is not None
+        assert (failed.error.type, failed.error.message, failed.attempts) == ("TimeoutError", "the socket's", 2)
 
 
 # Order

@@ -280,7 +280,7 @@ class Unpicklable(ValueError):
         (Unpicklable(1, 2), "Unpicklable", "1 and 2"),
         (SystemExit(3), "EndedWithoutOutcome", "'raises' raised SystemExit(3), which is no outcome"),
         (KeyboardInterrupt(), "EndedWithoutOutcome", "'raises' raised KeyboardInterrupt()"),
-        (asyncio.CancelledError("x"), "CancelledError", "x"),
+        (asyncio.CancelledError("x"), "EndedWithoutOutcome", "'raises' raised CancelledError('x')"),
         (StopIteration(1), "StopIteration", "1"),
         (MemoryError("m"), "MemoryError", "m"),
         (ExceptionGroup("two", [ValueError("a"), KeyError("b")]), "ExceptionGroup", "two (2 sub-exceptions)"),

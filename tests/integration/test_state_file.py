@@ -370,6 +370,22 @@ def test_what_a_killed_process_was_doing_is_taken_over_by_the_one_that_lives(pro
     assert programs.notes() == {"1": 1, "2": 2}
 
 
+@pytest.mark.xfail(reason="an idle worker takes what it cannot run, and fails it", strict=False)
+def test_a_process_that_does_not_have_a_function_leaves_its_steps_to_the_one_that_does(
+    state_file: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "PATIENCE_S", 0.2)
+    with Orchestrator(state_file=state_file, concurrency=1) as one, Orchestrator(state_file=state_file) as other:
+        one.submit(hold(gate))
+        mine = one.submit(lambda: "mine")
+        other.submit(len, "starts the worker").wait(LONG_S)
+        with pytest.raises(TimeoutError):
+            mine.wait(2)  # the other is idle for long enough to conclude that messages were lost
+        assert mine.status is TaskStatus.QUEUED
+        gate.set()
+        assert mine.wait(LONG_S).output == "mine"
+
+
 def test_two_orchestrators_of_one_process_share_a_file_too(state_file: Path) -> None:
     ran: list[int] = []
     with Orchestrator(state_file=state_file) as one, Orchestrator(state_file=state_file) as two:

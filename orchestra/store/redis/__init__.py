@@ -1,1 +1,1 @@
-"""The Redis store: every operation of the contract is one Lua script, so one round trip and atomic."""
+"""The Redis store: every operation of the contract is one Lua function on the server, so one round trip and atomic."""

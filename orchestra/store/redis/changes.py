@@ -1,4 +1,4 @@
-"""Changes: what a claim came to, as arguments of the script ``record``."""
+"""Changes: what a claim came to, as arguments of the function ``record``."""
 
 from typing import assert_never
 
@@ -10,7 +10,7 @@ from orchestra.store.redis.rows import error_parts, text_of
 
 
 def arguments(change: Change, now: float) -> list[object]:
-    """Return the kind of a change and what the script needs to know of it; of an expansion not its rows."""
+    """Return the kind of a change and what the function needs to know of it; of an expansion not its rows."""
     match change:
         case Completed(output, dead):
             return ["completed", output, ",".join(map(str, dead))]

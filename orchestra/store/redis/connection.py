@@ -1,8 +1,8 @@
-"""Connection: commands and scripts on pooled connections, tried again while the server is away.
+"""Connection: commands and functions on pooled connections, tried again while the server is away.
 
 Commands go over redis-py's connections directly: what its client adds to each call (metrics, retries, checks of idle
 connections) would cost more than the server does. A command may reach the server twice, when its answer was lost;
-scripts know by a token, or by what they find, that they have done it before.
+functions know by a token, or by what they find, that they have done it before.
 """
 
 import os
@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from orchestra.errors import SettingsError, StoreUnavailable
-from orchestra.store.redis.scripts import script
+from orchestra.store.redis.library import library
 
 PATIENCE_S = 10.0
 """How long an operation is tried again before the store counts as away."""
@@ -78,20 +78,21 @@ class Connection:
             )
         except ValueError as error:
             raise SettingsError(f"store={self.url!r} is not possible: {error}") from None
+        self._library, _text = library()
         self._closed = False
         self._begin()
 
     def token(self) -> str:
-        """Return a text that no other call gets: by it a script sees that it was sent twice."""
+        """Return a text that no other call gets: by it a function sees that it was sent twice."""
         if self._pid != os.getpid():
             self._begin()
         return f"{self._process}{next(self._calls):x}"
 
     def run(self, name: str, *args: object) -> Any:
-        """Run a script and return its answer."""
-        return self.command("EVALSHA", script(name).sha, 1, self.key, *args, script_name=name)
+        """Call a function of the library and return its answer."""
+        return self.command("FCALL", f"{self._library}_{name}", 1, self.key, *args)
 
-    def command(self, *args: object, script_name: str | None = None, patience_s: float = PATIENCE_S) -> Any:
+    def command(self, *args: object, patience_s: float = PATIENCE_S) -> Any:
         """Send a command and return its answer.
 
         Raises:
@@ -101,17 +102,29 @@ class Connection:
         while True:
             try:
                 return self._send(args)
-            except exceptions.NoScriptError:
-                assert script_name is not None
-                args = ("EVAL", script(script_name).text, *args[2:])  # which the server keeps
             except exceptions.AuthenticationError as error:
                 raise StoreUnavailable(self.url, str(error)) from error
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
                 self._wait(waits, error)
             except exceptions.ResponseError as error:
-                if not str(error).startswith(_PASSING):
+                if str(error) == "Function not found" and args[0] == "FCALL":
+                    self._load(waits)  # another server took over, or somebody flushed its functions
+                elif str(error).startswith(_PASSING):
+                    self._wait(waits, error)
+                else:
                     raise
-                self._wait(waits, error)
+
+    def _load(self, waits: Iterator[float]) -> None:
+        try:
+            self._send(("FUNCTION", "LOAD", library()[1]))
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            self._wait(waits, error)
+        except exceptions.ResponseError as error:
+            if "already exists" not in str(error):
+                raise SettingsError(
+                    f"store {self.url}: functions cannot be loaded: {error}; it must be Redis 7.0, Valkey 7.2 or newer,"
+                    " and its user must be allowed FUNCTION LOAD and FCALL"
+                ) from error
 
     def close(self) -> None:
         """Close; a second time does nothing."""

@@ -1,4 +1,4 @@
-"""Creation: new steps as arguments of scripts; many of them in slices that nobody sees before the last call."""
+"""Creation: new steps as arguments of functions; many of them in slices that nobody sees before the last call."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from orchestra.engine.rows import JoinRow, StepRow, is_last, rows
 from orchestra.model.status import TaskStatus
 from orchestra.store.contract import NewRun
-from orchestra.store.redis.rows import encoded, facts_of, fallback_of, input_of, run_text, text_of
+from orchestra.store.redis.rows import Links, encoded, facts_of, fallback_of, input_of, run_text, text_of
 
 SLICE = 500
 """How many steps one call writes at most."""
@@ -38,14 +38,17 @@ def addition(steps: Sequence[StepRow], joins: Sequence[JoinRow], now: float, *, 
             ready.setdefault((step.queue, step.priority, step.rank), []).append(step.n)
         if step.waits_for is not None:
             bodies.setdefault(step.waits_for, []).append(step.n)
+    links = {
+        join.number: (join.parts[0], bodies[join.number][0])
+        for join in joins
+        if len(join.parts) == 1 and len(bodies.get(join.number, ())) == 1
+    }
     slices = [
-        [text for step in steps[first : first + SLICE] for text in _fields(step, created)]
+        [text for step in steps[first : first + SLICE] for text in _fields(step, created, links)]
         for first in range(0, len(steps), SLICE)
     ]
-    for join in joins:
-        fields = _join_fields(join, bodies.get(join.number, []))
-        # A wide join has many numbers to write; it goes where there is room.
-        min(slices, key=len).extend(fields)
+    for at, join in enumerate(join for join in joins if join.number not in links):
+        slices[at % len(slices)].extend(_join_fields(join, bodies.get(join.number, [])))
     return Addition(
         slices,
         encoded([[*group, numbers] for group, numbers in ready.items()]),
@@ -54,9 +57,9 @@ def addition(steps: Sequence[StepRow], joins: Sequence[JoinRow], now: float, *, 
     )
 
 
-def _fields(step: StepRow, created: str) -> Iterator[str]:
-    yield from (f"f{step.n}", facts_of(step, created), f"i{step.n}", input_of(step))
-    fallback = fallback_of(step)
+def _fields(step: StepRow, created: str, links: Links) -> Iterator[str]:
+    yield from (f"f{step.n}", facts_of(step, created, links), f"i{step.n}", input_of(step))
+    fallback = fallback_of(step, links)
     if fallback is not None:
         yield from (f"g{step.n}", fallback)
 
@@ -72,7 +75,7 @@ def _join_fields(join: JoinRow, bodies: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """A run as the script ``create`` takes it."""
+    """A run as the function ``create`` takes it."""
 
     run: NewRun
     header: Sequence[str]

@@ -1,7 +1,7 @@
 """Rows: between what Redis holds and the values of the contract. ``lua/core.lua`` says where what stands."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,9 +28,16 @@ def text_of(value: float | int) -> str:
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 
-def facts_of(step: StepRow, created: str) -> str:
-    """Return the text ``f<n>``: what scripts look at, and what listings show."""
+Links = Mapping[int, tuple[int, int]]
+"""The one part and the one body of joins that have just these: such joins need no rows."""
+
+
+def facts_of(step: StepRow, created: str, links: Links) -> str:
+    """Return the text ``f<n>``: what functions look at, and what listings show."""
     given = StepInput.from_json(step.input)
+    inherits: object = False
+    if given.from_predecessors and step.waits_for is not None:
+        inherits = [links[step.waits_for][0]] if step.waits_for in links else 0
     quoted = repr(step.name)
     return encoded(
         [
@@ -40,13 +47,13 @@ def facts_of(step: StepRow, created: str) -> str:
             step.priority,
             step.rank,
             created,
-            step.feeds or 0,
+            [[*feed, links[feed[0]][1]] if feed[0] in links else feed for feed in step.feeds or ()] or 0,
             False if step.parent is None else step.parent,
             False if step.waits_for is None else step.waits_for,
             False if step.max_parallel is None else step.max_parallel,
             int(step.is_map),
             given.needs() or 0,
-            int(bool(given.from_predecessors) and step.waits_for is not None),
+            inherits,
             step.fallback or 0,
             0 if quoted == f"'{step.name}'" else quoted,
             step.task,
@@ -66,7 +73,7 @@ def input_of(step: StepRow) -> str:
     return encoded(row)
 
 
-def fallback_of(step: StepRow) -> str | None:
+def fallback_of(step: StepRow, links: Links) -> str | None:
     """Return the text ``g<n>``: the rows of what runs in the place of a step, around the time of making."""
     if step.fallback is None:
         return None
@@ -75,7 +82,7 @@ def fallback_of(step: StepRow) -> str | None:
         step, key=name, name=name, task=task, target=target, status=TaskStatus.QUEUED, parent=step.n,
         is_map=False, feeds=None, chain=None, fallback=None, retry=None,
     )  # fmt: skip
-    before, after = facts_of(instead, "\x00").split("\\u0000")
+    before, after = facts_of(instead, "\x00", links).split("\\u0000")
     return f"{before}\n{after}\n{input_of(instead)}"
 
 
@@ -86,7 +93,8 @@ def row_of(n: int, status: TaskStatus, facts: str, given: str) -> StepRow:
     inputs, retry, whens, depth, max_rounds = (json.loads(given) + [None] * 4)[:5]
     return StepRow(
         n, key or name, name, task, target, status, priority, queue, rank, inputs, retry, _none(timeout_s),
-        json.loads(metadata) if metadata else None, bool(is_map), _none(max_parallel), _none(waits_for), feeds or None,
+        json.loads(metadata) if metadata else None, bool(is_map), _none(max_parallel), _none(waits_for),
+        [feed[:4] for feed in feeds or ()] or None,
         chain or None, whens, _none(parent), fallback or None, depth or 0, max_rounds,
     )  # fmt: skip
 
@@ -141,12 +149,12 @@ def claim_ref(name: str) -> ClaimRef:
 
 
 def error_parts(error: ErrorInfo) -> tuple[str, str, str, str]:
-    """Return an error as scripts take it: type, message, traceback, names as JSON text."""
+    """Return an error as functions take it: type, message, traceback, names as JSON text."""
     return error.type, error.message, error.traceback, encoded(list(error.names))
 
 
 def error_of(text: str | None) -> ErrorInfo | None:
-    """Return an error as scripts write it."""
+    """Return an error as functions write it."""
     if not text:
         return None
     kind, message, traceback, names = json.loads(text)

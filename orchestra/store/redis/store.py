@@ -1,4 +1,4 @@
-"""RedisStore: the contract over Redis. One script is one operation: atomic, and one round trip."""
+"""RedisStore: the contract over Redis. One function on the server is one operation: atomic, and one round trip."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,11 +33,11 @@ _PAGE = 500
 
 
 class RedisStore:
-    """Runs, steps, results, joins and events in Redis (6.2 or newer). The contract says what each method does.
+    """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
-    The server must not evict keys. With ``appendonly`` off, which is accepted with a warning, a stop of the server
-    loses everything; with ``appendfsync everysec`` a crash of it may lose the last second of outcomes, whose steps then
-    run again; with ``always`` nothing that was recorded is lost.
+    The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is
+    accepted with a warning, a stop of the server loses everything; with ``appendfsync everysec`` a crash of it may lose
+    the last second of outcomes, whose steps then run again; with ``always`` nothing that was recorded is lost.
 
     Args:
         url: ``redis://host:6379/0``, ``rediss://…`` or ``unix://…``, with all that redis-py takes in the query.

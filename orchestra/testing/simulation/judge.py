@@ -12,11 +12,13 @@ from orchestra.model.ids import MessageRef
 from orchestra.model.record import StepRecord
 from orchestra.model.status import FOLLOWS, TERMINAL
 from orchestra.model.status import TaskStatus as S
+from orchestra.runtime.reconciler import INSPECT_S
 from orchestra.store.contract import ClaimRef, Claimed, Created, Dispatch, Lease, NewRun, Store
 from orchestra.testing.simulation.script import ERRORS, Script
 from orchestra.testing.simulation.view import RunView
-from orchestra.testing.simulation.world import Process, Violation, World
+from orchestra.testing.simulation.world import START, Process, Violation, World
 
+LEASE_S = 5.0
 _MIDWAY = (S.QUEUED, S.RETRYING, S.WAITING)
 """Where a step may pass through within the transaction that takes it out of RUNNING."""
 
@@ -26,7 +28,6 @@ class Judge:
 
     Args:
         store: The real one.
-        lease_s: How long the longest lease lasts.
     """
 
     def __init__(self, world: World, store: Store) -> None:
@@ -39,8 +40,6 @@ class Judge:
         self.resent: Counter[MessageRef] = Counter()
         self.published: Counter[MessageRef] = Counter()
         self.superseded = 0
-        self.leases: dict[str, float] = {}
-        self._deciding: dict[ClaimRef, Change] = {}
 
     # --- what is seen -------------------------------------------------------------------------------------------
 
@@ -61,7 +60,7 @@ class Judge:
             case "cancel":
                 self._look(args[0], "cancel", None)
             case "due":
-                for run_id in {each.ref.step.run_id for each in result[0]} | (self._retrying() if result[0] else set()):
+                for run_id in self._retrying(args[0]):
                     self._look(run_id, "due", None)
             case "resend":
                 self.resent.update(each.ref for each in result)
@@ -80,7 +79,7 @@ class Judge:
         ref = dispatch.ref
         view = self.views.get(ref.step.run_id)
         record = view.records.get(ref.step.n) if view else None
-        if record is None or record.status in (S.PENDING, S.RETRYING):
+        if record is None or record.status is S.PENDING:
             status = "unknown" if record is None else record.status
             raise Violation("2 commit, then publish", f"{ref.celery_id} is published while it is {status}")
         self.published[ref] += 1
@@ -131,13 +130,15 @@ class Judge:
             self._look(run_id, "nothing", claim)
             return
         if isinstance(change, Completed):
-            view.dead[claim.ref.step.n] = change.dead
+            # What a sub-workflow or a fallback comes to is looked at by the step that makes the output.
+            for n in [claim.ref.step.n, *view.ancestors(claim.ref.step.n)]:
+                view.dead[n] = view.dead.get(n, frozenset()) | change.dead
         elif isinstance(change, Expanded):
             view.rows.update({row.n: row for row in change.expansion.steps})
             view.joins.update({join.number: join for join in change.expansion.joins})
         self._look(run_id, "record", claim)
-        if isinstance(change, Completed):
-            view.outputs[claim.ref.step.n] = change.output
+        if isinstance(change, Completed) and view.outputs[claim.ref.step.n] != change.output:
+            raise Violation("1 one record", f"{claim.ref.celery_id} has another output than was recorded")
 
     def _look(self, run_id: str, operation: str, claim: ClaimRef | None) -> None:
         view = self.views.get(run_id)
@@ -184,7 +185,7 @@ class Judge:
                 )
         if old.status is S.PENDING and new.status is S.QUEUED:
             view.check_released(new)
-        if old.status is S.WAITING and new.status is S.COMPLETED:
+        if new.status is S.COMPLETED:
             view.outputs.update(self._store.outputs(view.id, [new.ref.n]))
         self._check_counts(old, new, operation)
 
@@ -201,32 +202,30 @@ class Judge:
             raise Violation("8 crashes", f"{new.name}: {crashed} crashes, {attempted} attempts more after {operation}")
         if attempted and (operation != "record" or old.status is not S.RUNNING):
             raise Violation("8 crashes", f"{new.name} has an attempt more after {operation}")
-        if new.crashes >= MAX_CRASHES and new.status not in TERMINAL:
+        if new.crashes >= MAX_CRASHES and new.status not in (*TERMINAL, S.WAITING):  # WAITING: for its fallback
             raise Violation("8 poison ends", f"{new.name} is {new.status} after {new.crashes} crashes")
 
     # --- the living ---------------------------------------------------------------------------------------------
 
     def _renewed(self, process: Process, lease: Lease) -> None:
         now = self._world.now
-        self.leases[process.name] = lasts = lease.expires_at - (now + process.skew_s)
-        if process.renewed_at and now - process.renewed_at >= lasts - 0.01:
+        if process.expires_at and now >= process.expires_at:
             process.lapsed_at = now
-        process.renewed_at = now
+        process.expires_at = lease.expires_at - process.skew_s
 
     def _check_reopened(self, claim: ClaimRef) -> None:
         """A claim was reopened: its worker must have been dead, silent for its lease time, or ignorant of it."""
         holder = self.holders[claim]
         if not holder.alive or claim in self.dropped:
             return
-        world, lasts = self._world, self.leases.get(holder.name, 0.0)
-        back = max((world.now - world.elapsed + end for _begin, end in world.weather.store_away), default=0.0)
-        # Time in which nobody could reach the store does not count against it.
-        silent = world.now - max(holder.renewed_at, back if back <= world.now else holder.renewed_at)
-        slack = 0.01 + 2 * world.weather.skew_s
-        if silent < lasts - slack and world.now - holder.lapsed_at > 3.0:
+        world = self._world
+        # After an outage everybody gets the time to renew; time in which nobody could does not count.
+        ended = [START + end for _begin, end in world.weather.store_away if START + end <= world.now]
+        until = max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended)]) - 2 * world.weather.skew_s - 0.01
+        if world.now < until and world.now - holder.lapsed_at > 3.0:
             raise Violation(
                 "5 no doubles without need",
-                f"{claim} was taken from {holder.name}, which lives and renewed its lease {silent:.2f} s ago",
+                f"{claim} was taken from {holder.name}, which lives; its lease holds for {until - world.now:.2f} s more",
             )
 
     # --- the end ------------------------------------------------------------------------------------------------
@@ -285,7 +284,13 @@ class Judge:
             and not any(each.parent == record.ref.n for each in view.records.values())
         ]
 
-    def _retrying(self) -> set[str]:
-        return {
-            view.id for view in self.views.values() if any(each.status is S.RETRYING for each in view.records.values())
-        }
+    def _retrying(self, until: float) -> list[str]:
+        """Return the runs with a retry that is due."""
+        return [
+            view.id
+            for view in self.views.values()
+            if any(
+                each.status is S.RETRYING and each.due_at is not None and each.due_at <= until
+                for each in view.records.values()
+            )
+        ]

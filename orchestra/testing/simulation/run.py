@@ -11,7 +11,7 @@ from orchestra.runtime.cycle import Cycle
 from orchestra.store.contract import Store
 from orchestra.testing.simulation import log
 from orchestra.testing.simulation.broker import Broker, SimPublisher
-from orchestra.testing.simulation.judge import Judge
+from orchestra.testing.simulation.judge import LEASE_S, Judge
 from orchestra.testing.simulation.store import SimStore
 from orchestra.testing.simulation.strand import Strands
 from orchestra.testing.simulation.weather import Weather, forecast
@@ -128,7 +128,7 @@ class Play:
             # The first one serves all queues, so that every queue is served.
             queues = QUEUES if at == 0 else rng.sample(QUEUES, rng.randint(1, 3))
             forks = rng.random() < 0.6
-            kind = Kind(f"w{at}", rng.choice(hosts), queues, rng.choice((1, 2, 3)), forks, 5.0)
+            kind = Kind(f"w{at}", rng.choice(hosts), queues, rng.choice((1, 2, 3)), forks, LEASE_S)
             self._start(kind, 1)
         for at in self.weather.reboots:
             self.world.at(at, lambda: self._reboot(rng.choice(hosts)))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from orchestra.engine.join import Arrivals, Verdict, verdict
-from orchestra.engine.rows import JoinRow, StepRow
+from orchestra.engine.rows import JoinRow, StepRow, is_last
 from orchestra.model.record import StepRecord
 from orchestra.model.status import TERMINAL, WorkflowStatus
 from orchestra.model.status import TaskStatus as S
@@ -79,10 +79,23 @@ class RunView:
 
     def _is_part(self, record: StepRecord, parent: int) -> bool:
         row = self.rows.get(record.ref.n)
-        return record.parent == parent and (row is None or not row.feeds)
+        return record.parent == parent and (row is None or is_last(row.feeds))
+
+    def _is_caught(self, record: StepRecord) -> bool:
+        """Whether something that it is a part of completed all the same: by its fallback."""
+        return any(self.records[parent].status is S.COMPLETED for parent in self.ancestors(record.ref.n))
+
+    def ancestors(self, n: int) -> list[int]:
+        """Return what a step is a part of, from the inside out."""
+        found: list[int] = []
+        parent = self.records[n].parent
+        while parent is not None:
+            found.append(parent)
+            parent = self.records[parent].parent
+        return found
 
     def _check_end(self) -> None:
-        statuses = {each.status for each in self.records.values()}
+        statuses = {each.status for each in self.records.values() if not self._is_caught(each)}
         wrong = {
             WorkflowStatus.COMPLETED: bool(statuses & {S.FAILED, S.CANCELLED}),
             WorkflowStatus.FAILED: S.FAILED not in statuses,

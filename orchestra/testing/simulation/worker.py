@@ -16,7 +16,7 @@ from orchestra.runtime.codec import encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import Registry
-from orchestra.store.contract import Claimed, Refused, Store
+from orchestra.store.contract import ClaimRef, Claimed, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.script import Boom, Script
@@ -74,6 +74,7 @@ class SimWorker:
             queues=lambda: kind.queues,
             slots=kind.slots,
             lease_s=kind.lease_s,
+            holds=self._holds,
             machine=self._machine(),
             monotonic=self._monotonic,
         )
@@ -106,13 +107,11 @@ class SimWorker:
     # --- life ---------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        while True:
-            try:
-                self._reconciler.start()
-            except StoreUnavailable:
-                self._world.sleep(1.0)  # its supervisor starts it again
-            else:
-                break
+        try:
+            self._reconciler.start()
+        except StoreUnavailable as error:
+            self._world.kill(self.process, f"could not start: {error}")
+            return
         self._stage.broker.join(self)
         self._world.spawn(self.process, "tick", self._turn)
 
@@ -133,6 +132,10 @@ class SimWorker:
         world, host = self._world, self.kind.host
         boot_id = f"{host}#{world.boots.get(host, 0)}"
         return Machine(host, boot_id, lambda pid, _started: world.lives(host, pid), self.process.pid, 0.0)
+
+    def _holds(self, claim: ClaimRef) -> bool:
+        """In a parent of children: by the requests that it has. Else by what runs in this process."""
+        return claim.ref.celery_id in self._handling if self.kind.forks else self._adapter.holds(claim)
 
     # --- one message --------------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ _GLANCE = 1e-5
 """What passing a point costs, so that no two things happen at the same time."""
 
 
-class Violation(AssertionError):
-    """An invariant does not hold."""
+class Violation(BaseException):
+    """An invariant does not hold. Not an Exception: the code that is simulated must not catch it."""
 
     def __init__(self, rule: str, detail: str) -> None:
         super().__init__(rule, detail)
@@ -38,7 +38,8 @@ class Process:
     frozen_until: float = 0.0
     away_until: float = 0.0
     """Until when it cannot reach the store."""
-    renewed_at: float = 0.0
+    expires_at: float = 0.0
+    """Until when its lease holds, in true time."""
     lapsed_at: float = -1e9
     """When it last renewed a lease that had run out."""
     strands: list[Strand] = field(default_factory=list[Strand])

@@ -2,22 +2,24 @@
 --
 -- Asks for worker, started before, now. Answers how many there were.
 
-local worker, before = ARGV[1], ARGV[2]
-now = ARGV[3]
-local count, held = 0, P .. 'h:' .. worker
+register('announce', function()
+  local worker, before = ARGV[1], ARGV[2]
+  now = ARGV[3]
+  local count, held = 0, P .. 'h:' .. worker
 
-for _, name in ipairs(call('ZRANGEBYSCORE', held, '-inf', '(' .. before)) do
-  local run_id, n = name:match('^(.*)%.(%d+)%.%d+%.%d+$')
-  n = tonumber(n)
-  open_run(run_id, n)
-  local step = R.steps[n]
-  entries = {}
-  if say_started(step, step.s[ATTEMPTS] + 1) then
-    count = count + 1
-    append_to_run(worker, '[' .. entries[1] .. ']')
-    change(step)
-    flush()
+  for _, name in ipairs(call('ZRANGEBYSCORE', held, '-inf', '(' .. before)) do
+    local run_id, n = name:match('^(.*)%.(%d+)%.%d+%.%d+$')
+    n = tonumber(n)
+    open_run(run_id, n)
+    local step = R.steps[n]
+    entries = {}
+    if say_started(step, step.s[ATTEMPTS] + 1) then
+      count = count + 1
+      append_to_run(worker, '[' .. entries[1] .. ']')
+      change(step)
+      flush()
+    end
+    call('ZADD', held, '+inf', name) -- it is not looked at again
   end
-  call('ZADD', held, '+inf', name) -- it is not looked at again
-end
-return count
+  return count
+end)

@@ -2,7 +2,6 @@
 --
 -- Asks for run, n or '', now, token, window. Answers {how the run ended or '', dispatches}, or nothing.
 
-now, window = ARGV[3], tonumber(ARGV[5])
 local CANCELLED = {'Cancelled', 'cancelled by request', NO_TRACE, NO_NAMES}
 
 -- Say that what is running has started, before it ends.
@@ -35,11 +34,14 @@ local function cancel_step(n)
   return end_early(step, 'CANCELLED', CANCELLED) or ''
 end
 
-return once(ARGV[4], function()
-  if not open_run(ARGV[1]) or R.at[A_ENDED] then return false end
-  single = R.at[A_SINGLE]
-  local ended
-  if ARGV[2] == '' or single then ended = cancel_run() else ended = cancel_step(tonumber(ARGV[2])) end
-  if not ended then return false end
-  return {ended, commit()}
+register('cancel', function()
+  now, window = ARGV[3], tonumber(ARGV[5])
+  return once(ARGV[4], function()
+    if not open_run(ARGV[1]) or R.at[A_ENDED] then return false end
+    single = R.at[A_SINGLE]
+    local ended
+    if ARGV[2] == '' or single then ended = cancel_run() else ended = cancel_step(tonumber(ARGV[2])) end
+    if not ended then return false end
+    return {ended, commit()}
+  end)
 end)

@@ -3,8 +3,7 @@
 -- Asks for run, n, generation, worker, now, token. Answers {claim, attempts, crashes, facts, input, outputs,
 -- predecessors}, the last two as lists of (n, output) and (n, facts, output); or {0, status or ''}.
 
-local run_id, n, generation, worker, now, token = unpack(ARGV)
-local key = P .. 'r:' .. run_id
+local key
 
 -- The outputs that the templates of the step name.
 local function outputs(needs)
@@ -22,14 +21,20 @@ local function outputs(needs)
   return found
 end
 
--- What came on the ways that were taken into the join before the step.
+-- The predecessors on the ways that were taken into the join before the step.
 local function predecessors(number)
   local got = call('HMGET', key, 'p' .. number, 'd' .. number)
-  local dead, parts, found = {}, {}, {}
+  local dead, parts = {}, {}
   for part in (got[2] or ''):gmatch('%d+') do dead[part] = true end
   for part in got[1]:gmatch('%d+') do
     if not dead[part] then parts[#parts + 1] = part end
   end
+  return parts
+end
+
+-- Names and outputs of predecessors; their names are read from their facts by the client.
+local function named_outputs(parts)
+  local found = {}
   for first = 1, #parts, 500 do
     local fields = {}
     for at = first, math.min(first + 499, #parts) do
@@ -51,22 +56,25 @@ local function answer(state, f, facts, input)
   return {
     state[CLAIMS], state[ATTEMPTS], state[CRASHES], facts, input,
     f[NEEDS] ~= 0 and outputs(f[NEEDS]) or {},
-    f[INHERITS] == 1 and predecessors(f[WAITS_FOR]) or {},
+    f[INHERITS] and named_outputs(f[INHERITS] == 0 and predecessors(f[WAITS_FOR]) or f[INHERITS]) or {},
   }
 end
 
-local got = call('HMGET', key, 's' .. n, 'f' .. n, 'i' .. n)
-if not got[1] then return {0, ''} end
-local state = decode(got[1])
-local f
-if state[STATUS] == 'RUNNING' and state[TOKEN] == token then
-  return answer(state, decode(got[2]), got[2], got[3]) -- asked again, since the answer was lost
-end
-if state[STATUS] ~= 'QUEUED' or state[GENERATION] ~= tonumber(generation) then return {0, state[STATUS]} end
-f = decode(got[2])
-unqueue(run_id, n, f)
-state[STATUS], state[CLAIMS], state[WORKER], state[STARTED], state[TOKEN] = 'RUNNING', state[CLAIMS] + 1, worker, now, token
-call('HSET', key, 's' .. n, encode(state))
-call('ZADD', P .. 'h:' .. worker, now, run_id .. '.' .. n .. '.' .. generation .. '.' .. state[CLAIMS])
-call('SADD', P .. 'holders', worker)
-return answer(state, f, got[2], got[3])
+register('claim', function()
+  local run_id, n, generation, worker, at, token = unpack(ARGV)
+  key = P .. 'r:' .. run_id
+  local got = call('HMGET', key, 's' .. n, 'f' .. n, 'i' .. n)
+  if not got[1] then return {0, ''} end
+  local state = decode(got[1])
+  if state[STATUS] == 'RUNNING' and state[TOKEN] == token then
+    return answer(state, decode(got[2]), got[2], got[3]) -- asked again, since the answer was lost
+  end
+  if state[STATUS] ~= 'QUEUED' or state[GENERATION] ~= tonumber(generation) then return {0, state[STATUS]} end
+  local f = decode(got[2])
+  unqueue(run_id, n, f)
+  state[STATUS], state[CLAIMS], state[WORKER], state[STARTED], state[TOKEN] = 'RUNNING', state[CLAIMS] + 1, worker, at, token
+  call('HSET', key, 's' .. n, encode(state))
+  call('ZADD', P .. 'h:' .. worker, at, run_id .. '.' .. n .. '.' .. generation .. '.' .. state[CLAIMS])
+  call('SADD', P .. 'holders', worker)
+  return answer(state, f, got[2], got[3])
+end)

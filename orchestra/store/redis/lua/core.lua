@@ -1,11 +1,13 @@
--- Core: what every script begins with. Names of keys, places in rows, JSON texts, the event log.
+-- Core: names of keys, places in rows, JSON texts, the event log.
 --
 -- The hash r:<run> holds a run: `at` (where it stands), `run` and `res` (as it was made), `err`, and for each step
 -- s<n> (state), f<n> (facts), i<n> (input and policies), o<n> (output), x<n> (error); for each join j, p, b and d.
--- A step exists once it has a state. Scripts decode only rows of ours; what users wrote is text that is passed on.
+-- A step exists once it has a state. Only rows of ours are decoded; what users wrote is text that is passed on.
 
-local call, decode, encode = redis.call, cjson.decode, cjson.encode
-local P = KEYS[1]
+-- what begin() sets for each call; while the library is loaded there is nothing to call
+local call, decode, encode
+-- what keys begin with, and the arguments
+local P, ARGV
 
 -- at: where a run stands
 local A_STATUS, A_SINGLE, A_GOES_ON, A_REMAINING, A_ENDING, A_ENDED = 1, 2, 3, 4, 5, 6
@@ -14,13 +16,13 @@ local A_NEXT_N, A_NEXT_JOIN, A_TOKEN, A_FAILED, A_LOG, A_CREATED = 7, 8, 9, 10, 
 local STATUS, GENERATION, CLAIMS, ATTEMPTS, CRASHES, ANNOUNCED, WORKER, STARTED, ENDED, TOKEN =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local RESENDS, DUE, LEFT, BROKEN, COLLECTS, FELL = 11, 12, 13, 14, 15, 16
--- f<n>: what does not change and scripts look at
+-- f<n>: what does not change and is looked at here
 local NAME, KEY, QUEUE, PRIORITY, RANK, CREATED, FEEDS, PARENT, WAITS_FOR, MAX_PARALLEL, IS_MAP, NEEDS, INHERITS =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
 local FALLBACK, QUOTED = 14, 15
 local FRESH = ',0,0,0,0,0,false,false,false,false]'
 
--- The text of a step's name, or of another text, as JSON.
+-- A list of numbers as JSON.
 local function numbers_text(numbers)
   return '[' .. table.concat(numbers, ',') .. ']'
 end
@@ -61,7 +63,7 @@ local function append(run_id, single, worker, entries, now)
   return seq
 end
 
--- Do something once, however often its script is sent: the answer is kept for as long as it may be asked again.
+-- Do something once, however often it is asked for: the answer is kept for as long as it may be asked again.
 local function once(token, work)
   local kept = call('GET', P .. 'done:' .. token)
   if kept then return cmsgpack.unpack(kept) end

@@ -4,14 +4,13 @@
 -- arguments that follow, events, then `at`, `run`, `res`, created, number of steps, ready, open, index, and fields with values.
 -- Answers {'', states, dispatches}, where a state is '' or the id of the earlier run; or {kind of conflict, place, run}.
 
-now, window = ARGV[1], tonumber(ARGV[2])
-local token, total = ARGV[3], tonumber(ARGV[4])
+local token
 local HEAD, BODY = 6, 8
 
 -- Where the arguments of each run begin.
 local function places()
   local found, at = {}, 5
-  for each = 1, total do
+  for each = 1, tonumber(ARGV[4]) do
     found[each] = at
     at = at + HEAD + tonumber(ARGV[at + 4])
   end
@@ -94,17 +93,20 @@ local function add_again(at)
   end
 end
 
-local starts = places()
-local states, conflict = look(starts)
-if conflict then return conflict end
-for each, at in ipairs(starts) do
-  if states[each] == '' then add_run(at) end
-end
-fill(touched)
-for each, at in ipairs(starts) do
-  if states[each] == 'again' then
-    add_again(at)
-    states[each] = ''
+register('create', function()
+  now, window, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+  local starts = places()
+  local states, conflict = look(starts)
+  if conflict then return conflict end
+  for each, at in ipairs(starts) do
+    if states[each] == '' then add_run(at) end
   end
-end
-return {'', states, dispatches}
+  fill(touched)
+  for each, at in ipairs(starts) do
+    if states[each] == 'again' then
+      add_again(at)
+      states[each] = ''
+    end
+  end
+  return {'', states, dispatches}
+end)

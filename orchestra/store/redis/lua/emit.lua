@@ -2,4 +2,6 @@
 --
 -- Asks for now, worker or '', entries, token.
 
-return once(ARGV[4], function() return append('', false, ARGV[2], ARGV[3], ARGV[1]) end)
+register('emit', function()
+  return once(ARGV[4], function() return append('', false, ARGV[2], ARGV[3], ARGV[1]) end)
+end)

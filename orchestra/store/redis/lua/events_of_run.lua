@@ -1,9 +1,7 @@
 -- events_of_run: what happened to one run. Asks for run, cursor, limit. Answers with rows of the log.
 
-local after, limit, log = tonumber(ARGV[2]), tonumber(ARGV[3]), P .. 'e:' .. ARGV[1]
-
 -- The numbers of the rows of a single task, which are in the run itself.
-local function noted(text)
+local function noted(text, after, limit)
   local found = {}
   for seq in text:gmatch('%d+') do
     if tonumber(seq) > after and #found < limit then found[#found + 1] = seq end
@@ -12,7 +10,7 @@ local function noted(text)
 end
 
 -- The numbers of the rows of a workflow; they are in order.
-local function listed()
+local function listed(log, after, limit)
   local low, high = 0, call('LLEN', log)
   while low < high do
     local middle = math.floor((low + high) / 2)
@@ -21,11 +19,14 @@ local function listed()
   return call('LRANGE', log, low, low + limit - 1)
 end
 
-local at = call('HGET', P .. 'r:' .. ARGV[1], 'at')
-if not at or limit <= 0 then return {} end
-local text, found = decode(at)[A_LOG], {}
-for _, seq in ipairs(text and noted(text) or listed()) do
-  local row = call('XRANGE', P .. 'events', seq, seq)[1]
-  if row then found[#found + 1] = row end
-end
-return found
+register('events_of_run', function()
+  local after, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+  local at = call('HGET', P .. 'r:' .. ARGV[1], 'at')
+  if not at or limit <= 0 then return {} end
+  local text, found = decode(at)[A_LOG], {}
+  for _, seq in ipairs(text and noted(text, after, limit) or listed(P .. 'e:' .. ARGV[1], after, limit)) do
+    local row = call('XRANGE', P .. 'events', seq, seq)[1]
+    if row then found[#found + 1] = row end
+  end
+  return found
+end, true)

@@ -13,16 +13,18 @@ local function read(run_id, n)
   return got[1] and {run_id, n, got[1], got[2], got[3], got[4], got[5]} or nil
 end
 
-local found, alone
-local indexed = call('HGET', P .. 'steps', ARGV[1])
-if indexed then
-  local run_id, n = indexed:match('^(.*)%.(%d+)$')
-  found = read(run_id, n)
-end
-local at = call('HGET', P .. 'r:' .. ARGV[1], 'at')
-if at and decode(at)[A_SINGLE] then alone = read(ARGV[1], '0') end
-if not found then return alone or false end
-if not alone then return found end
-local its, other = tonumber(decode(alone[4])[CREATED]), tonumber(decode(found[4])[CREATED])
-if its > other or (its == other and alone[1] > found[1]) then return alone end
-return found
+register('find_step', function()
+  local found, alone
+  local indexed = call('HGET', P .. 'steps', ARGV[1])
+  if indexed then
+    local run_id, n = indexed:match('^(.*)%.(%d+)$')
+    found = read(run_id, n)
+  end
+  local at = call('HGET', P .. 'r:' .. ARGV[1], 'at')
+  if at and decode(at)[A_SINGLE] then alone = read(ARGV[1], '0') end
+  if not found then return alone or false end
+  if not alone then return found end
+  local its, other = tonumber(decode(alone[4])[CREATED]), tonumber(decode(found[4])[CREATED])
+  if its > other or (its == other and alone[1] > found[1]) then return alone end
+  return found
+end, true)

@@ -3,9 +3,7 @@
 -- Asks for run, n, generation, claim, now, token, window, kind, and what the kind of change says (see changes.py).
 -- Answers {how the run ended or '', dispatches}; nothing when the claim was superseded.
 
-local n, generation, claim = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local token, kind = ARGV[6], ARGV[8]
-now, window = ARGV[5], tonumber(ARGV[7])
+local n, token
 
 -- The error that the change carries.
 local function error_of_change()
@@ -99,15 +97,19 @@ end
 local kinds = {
   completed = completed, failed = failed_for_good, rescheduled = rescheduled, reopened = reopened, expanded = expanded,
 }
-if not open_run(ARGV[1], n) then return false end
-local step = R.steps[n]
-if not step then return false end
-if step.s[TOKEN] == token then
-  -- Asked again, since the answer was lost: what it released is found by those who look for lost messages.
-  return {R.at[A_ENDED] and R.at[A_STATUS] or '', {}}
-end
-if step.s[STATUS] ~= 'RUNNING' or step.s[CLAIMS] ~= claim or step.s[GENERATION] ~= generation then return false end
-single = is_single(step)
-local arriving, ended_run = kinds[kind](step)
-ended_run = settle(arriving) or ended_run
-return {ended_run or '', commit()}
+register('record', function()
+  local generation, claim, kind = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8]
+  n, now, token, window = tonumber(ARGV[2]), ARGV[5], ARGV[6], tonumber(ARGV[7])
+  if not open_run(ARGV[1], n) then return false end
+  local step = R.steps[n]
+  if not step then return false end
+  if step.s[TOKEN] == token then
+    -- Asked again, since the answer was lost: what it released is found by those who look for lost messages.
+    return {R.at[A_ENDED] and R.at[A_STATUS] or '', {}}
+  end
+  if step.s[STATUS] ~= 'RUNNING' or step.s[CLAIMS] ~= claim or step.s[GENERATION] ~= generation then return false end
+  single = is_single(step)
+  local arriving, ended_run = kinds[kind](step)
+  ended_run = settle(arriving) or ended_run
+  return {ended_run or '', commit()}
+end)

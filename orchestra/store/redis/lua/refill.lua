@@ -2,6 +2,8 @@
 --
 -- Asks for now, window, queues. Answers with dispatches.
 
-now, window = ARGV[1], tonumber(ARGV[2])
-fill({unpack(ARGV, 3)})
-return dispatches
+register('refill', function()
+  now, window = ARGV[1], tonumber(ARGV[2])
+  fill({unpack(ARGV, 3)})
+  return dispatches
+end)

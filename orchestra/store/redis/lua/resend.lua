@@ -2,8 +2,6 @@
 --
 -- Asks for now, before, limit, queues. Answers with dispatches.
 
-now = ARGV[1]
-local before, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 local HIGHEST, LOWEST = 0, 10
 
 -- Send one step again, dated ahead, so that it counts as unheard later each time: after 1, 2, 4, … seconds.
@@ -20,7 +18,8 @@ local function send_again(queue, priority, member)
   dispatch(run_id, n, s[GENERATION], step.text)
 end
 
-local function resend(queue)
+-- Send again what of a queue was not heard of.
+local function resend(queue, before, limit)
   for priority = HIGHEST, LOWEST do
     local room = limit - #dispatches / 4
     if room <= 0 then return end
@@ -31,7 +30,10 @@ local function resend(queue)
   end
 end
 
-for at = 4, #ARGV do
-  if call('EXISTS', P .. 'q:' .. ARGV[at]) == 1 then resend(ARGV[at]) end
-end
-return dispatches
+register('resend', function()
+  now = ARGV[1]
+  for at = 4, #ARGV do
+    if call('EXISTS', P .. 'q:' .. ARGV[at]) == 1 then resend(ARGV[at], tonumber(ARGV[2]), tonumber(ARGV[3])) end
+  end
+  return dispatches
+end)

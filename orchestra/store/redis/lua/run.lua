@@ -1,4 +1,4 @@
--- Run: the one run that a script changes. Rows are read when they are needed, kept decoded, and written at the end.
+-- Run: the one run that a call changes. Rows are read when they are needed, kept decoded, and written at the end.
 
 local R, now
 

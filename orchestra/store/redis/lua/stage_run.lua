@@ -3,5 +3,7 @@
 --
 -- Asks for the name, then fields and values.
 
-add_rows(P .. 'n:' .. ARGV[1], 2)
-call('EXPIRE', P .. 'n:' .. ARGV[1], 3600)
+register('stage_run', function()
+  add_rows(P .. 'n:' .. ARGV[1], 2)
+  call('EXPIRE', P .. 'n:' .. ARGV[1], 3600)
+end)

@@ -188,9 +188,9 @@ local function verdict(row)
   return row[2] > 0 and 'RELEASE' or 'SKIP'
 end
 
--- The steps behind a join that have not begun.
-local function pending_bodies(number)
-  local bodies, found = decode(call('HGET', R.key, 'b' .. number)), {}
+-- The steps behind a join that have not begun. `only` is set where there is just one, and one before it.
+local function pending_bodies(number, only)
+  local bodies, found = only and {only} or decode(call('HGET', R.key, 'b' .. number)), {}
   read_steps(bodies)
   for _, n in ipairs(bodies) do
     if R.steps[n].s[STATUS] == 'PENDING' then found[#found + 1] = R.steps[n] end
@@ -199,9 +199,9 @@ local function pending_bodies(number)
 end
 
 -- The steps behind a join become ready; one alone goes to the broker at once if it may.
-local function release(number, bodies)
+local function release(number, bodies, only)
   local numbers = {}
-  for _, step in ipairs(pending_bodies(number)) do
+  for _, step in ipairs(pending_bodies(number, only)) do
     numbers[#numbers + 1] = step.n
     if bodies == 1 and send_at_once(step) then
       step.s[STATUS] = 'QUEUED'
@@ -215,9 +215,9 @@ local function release(number, bodies)
 end
 
 -- The steps behind a join do not run; returns them as what has ended.
-local function skip(step, number, error, onward)
+local function skip(step, number, only, error, onward)
   local numbers, arriving, text = {}, {}, error_text(error)
-  for _, body in ipairs(pending_bodies(number)) do
+  for _, body in ipairs(pending_bodies(number, only)) do
     close(body, 'SKIPPED')
     put('x' .. body.n, text)
     numbers[#numbers + 1] = body.n
@@ -228,16 +228,18 @@ local function skip(step, number, error, onward)
 end
 
 -- Count a step at a join; release what is behind it, or return what was skipped.
-local function arrive(step, number, parts, bodies, way)
+local function arrive(step, feed, way)
+  local number, parts, bodies, _, only = unpack(feed)
   local row = parts == 1 and {0, way == 'LIVE' and 1 or 0, way == 'BROKEN' and 1 or 0, 0} or count_join(number, way, step.n)
   local meaning = verdict(row)
   if meaning == 'RELEASE' then
-    release(number, bodies)
+    release(number, bodies, only)
   elseif meaning == 'SKIP' then
-    return skip(step, number, {'NotTaken', 'not run, because no way into it was taken', NO_TRACE, NO_NAMES}, 'DEAD')
+    local error = {'NotTaken', 'not run, because no way into it was taken', NO_TRACE, NO_NAMES}
+    return skip(step, number, only, error, 'DEAD')
   elseif meaning == 'BREAK' then
     local why = 'not run, because ' .. quoted(step) .. ' before it did not complete'
-    return skip(step, number, {'Skipped', why, NO_TRACE, NO_NAMES}, 'BROKEN')
+    return skip(step, number, only, {'Skipped', why, NO_TRACE, NO_NAMES}, 'BROKEN')
   end
   return {}
 end
@@ -337,7 +339,7 @@ local function settle(arriving)
     local step, way, dead = unpack(table.remove(arriving))
     for _, feed in ipairs(step.f[FEEDS] ~= 0 and step.f[FEEDS] or {}) do
       local way_in = (way == 'LIVE' and dead[feed[1]]) and 'DEAD' or way
-      for _, each in ipairs(arrive(step, feed[1], feed[2], feed[3], way_in)) do arriving[#arriving + 1] = each end
+      for _, each in ipairs(arrive(step, feed, way_in)) do arriving[#arriving + 1] = each end
     end
     local onward, ended = count(step, way, dead)
     for _, each in ipairs(onward) do arriving[#arriving + 1] = each end
