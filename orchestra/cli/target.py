@@ -2,8 +2,8 @@
 
 import functools
 import importlib
-import os
 import sys
+from pathlib import Path
 
 from orchestra.client import Orchestrator
 from orchestra.errors import SettingsError
@@ -19,15 +19,15 @@ def load(target: str | None) -> Orchestrator:
     """
     if target is None:
         return Orchestrator()
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     module_name, colon, attribute = target.partition(":")
     if not colon:
         raise SettingsError(f"--app {target!r} is not possible: expected module:attribute, such as project.flows:orch")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise SettingsError(f"--app {target!r}: {error}; the current folder is {os.getcwd()!r}") from error
+        raise SettingsError(f"--app {target!r}: {error}; the current folder is {str(Path.cwd())!r}") from error
     try:
         found: object = functools.reduce(getattr, attribute.split("."), module)
     except AttributeError:

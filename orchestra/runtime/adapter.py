@@ -24,7 +24,7 @@ from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.quarantine import enter, leave
 from orchestra.runtime.registry import GENERIC, Registry
-from orchestra.store.contract import ClaimRef, Claimed, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -109,6 +109,11 @@ class Adapter:
         request.chain = request.callbacks = None
         request.retries = answer.attempts
         return answer
+
+    def busy(self) -> int:
+        """How many messages are being worked on in this process, with a claim that still stands or without."""
+        with self._lock:
+            return len(self.held) + len(self._beginning)
 
     def holds(self, claim: ClaimRef) -> bool:
         """Whether this process knows of a claim: it is making it, running it, or recording what it came to."""
@@ -252,7 +257,12 @@ class Adapter:
             return  # Celery reports a time limit twice, and a new claim may stand by now
         setattr(request, _SETTLED, True)
         message = MessageRef.parse(request.id)
-        claimed = patiently(lambda: self.cycle.store.claimed(message, self.cycle.worker), self._sleep)
+        try:
+            claimed = self.cycle.store.claimed(message, self.cycle.worker)
+        except StoreUnavailable as away:
+            # By the time that the store is back, another child may hold a newer claim: the reconciler reopens this one.
+            logger.warning("It cannot be said now how %s ended: %s", request.id, away)
+            return
         if claimed is None:
             return
         if isinstance(error, TimeLimitExceeded):

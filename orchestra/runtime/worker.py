@@ -13,6 +13,7 @@ from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
+from orchestra.store.contract import ClaimRef
 
 POOLS = ("prefork", "threads", "solo")
 _THREAD_LEASE = 6
@@ -69,6 +70,8 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 queues=lambda: list(parent.app.amqp.queues.consume_from),
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
+                holds=_parent_holds if forks else adapter.holds,
+                busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
             )
             self._thread = ReconcilerThread(self._reconciler)
@@ -94,6 +97,18 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 adapter.unknown(MessageRef.parse(message.headers["id"]), name)
 
     return ReconcilerStep
+
+
+def _parent_holds(claim: ClaimRef) -> bool:
+    """Whether the parent of children has a request that the claim may be of: from its arrival until it is done."""
+    try:
+        return any(request.id == claim.ref.celery_id for request in tuple(state.reserved_requests))
+    except RuntimeError:
+        return True  # it changed while it was looked at; there will be another look
+
+
+def _parent_busy() -> int:
+    return len(state.active_requests)
 
 
 def _on_deaf(parent: Any, times: int) -> None:

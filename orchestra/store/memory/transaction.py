@@ -341,8 +341,10 @@ class MemoryTransaction:
         self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float
     ) -> None:
         self.wrote_events = True
-        events = self.tables.events
-        row: EventRow = (events[-1][0] + 1 if events else 1, now, run_id, single, worker, list(entries))
+        tables, events = self.tables, self.tables.events
+        self._undo.append(partial(setattr, tables, "last_seq", tables.last_seq))
+        tables.last_seq += 1
+        row: EventRow = (tables.last_seq, now, run_id, single, worker, list(entries))
         events.append(row)
         self._undo.append(events.pop)
         if run_id is not None:

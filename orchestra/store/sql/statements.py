@@ -311,8 +311,8 @@ COUNT_PART = Statement(
 PART_OUTPUTS = Statement(
     "part outputs",
     "The outputs of a step's parts, in order.",
-    select(steps.c.output).where(_PARTS).order_by(steps.c.n),
-    ("output",),
+    select(steps.c.n, steps.c.output).where(_PARTS).order_by(steps.c.n),
+    ("n", "output"),
 )
 
 # --- the end of a run -----------------------------------------------------------------------------------------------

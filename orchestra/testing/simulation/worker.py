@@ -16,7 +16,7 @@ from orchestra.runtime.codec import encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import Registry
-from orchestra.store.contract import ClaimRef, Claimed, Refused, Store
+from orchestra.store.contract import Claimed, ClaimRef, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.room import Room
@@ -24,7 +24,7 @@ from orchestra.testing.simulation.script import Boom, Script
 from orchestra.testing.simulation.store import SimStore
 from orchestra.testing.simulation.strand import Killed
 from orchestra.testing.simulation.workload import REGISTRY, nested
-from orchestra.testing.simulation.world import Process, World
+from orchestra.testing.simulation.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class SimWorker:
             slots=kind.slots,
             lease_s=kind.lease_s,
             holds=self._holds,
+            busy=lambda: len(self._handling),
             on_deaf=self._deaf,
             machine=self._machine(),
             monotonic=self._monotonic,
