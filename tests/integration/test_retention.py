@@ -218,13 +218,23 @@ def test_eight_who_prune_at_once_delete_every_run_once(postgres_store_url: str) 
     store.close()
 
 
+def fill_log(store: SqlStore, run_id: str, count: int) -> None:
+    text = (
+        "INSERT INTO events (time, run_id, single, entries)"
+        f" SELECT 2.0, '{run_id}', 0, '[]' FROM generate_series(1, {count})"
+    )
+    store._database.write(lambda tx: tx.execute(text) and None)
+
+
 def test_readers_of_the_log_do_not_stall_while_much_is_deleted(postgres_store_url: str) -> None:
     """Whoever deletes from the log looks like a writer to its readers; none of them may wait for long."""
     store = SqlStore(postgres_store_url)
-    for _ in range(8):
-        ended(store, layered(12, 100))
-    for _ in range(100):
-        ended(store, [[]])
+    for _ in range(4):
+        wide, _messages = create(store, layered(2, 1000))
+        store.cancel(wide, None, 3.0)
+        fill_log(store, wide, 10_000)
+    for _ in range(60):
+        store.cancel(create(store, [[]])[0], None, 3.0)
     heard: list[str] = []
     cursor = store.last_event()
     done = threading.Event()
