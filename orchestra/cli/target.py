@@ -21,8 +21,8 @@ def load(target: str | None) -> Orchestrator:
         return Orchestrator()
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    module_name, colon, attribute = target.partition(":")
-    if not colon:
+    module_name, _colon, attribute = target.partition(":")
+    if not (module_name and attribute):
         raise SettingsError(f"--app {target!r} is not possible: expected module:attribute, such as project.flows:orch")
     try:
         module = importlib.import_module(module_name)

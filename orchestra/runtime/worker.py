@@ -13,6 +13,7 @@ from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
+from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
 POOLS = ("prefork", "threads", "solo")
@@ -136,7 +137,7 @@ def run_worker(
         app.conf.worker_disable_prefetch = True
     worker: Any = app.Worker(
         hostname=name or f"orchestra-{os.getpid()}@{socket.gethostname()}",
-        pool=pool,
+        pool=ThreadPool if pool == "threads" else pool,
         concurrency=1 if pool == "solo" else concurrency,
         queues=list(queues),
         loglevel=loglevel,

@@ -244,7 +244,7 @@ class Store(Protocol):
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         """Take the oldest steps that were sent before ``unheard_since`` and never claimed, to be sent again.
 
-        A step that was sent again k times waits 2^k times as long, so that nothing is flooded.
+        A step that was sent again k times waits 2^k times as long (32 s at most), so that nothing is flooded.
         """
         ...
 

@@ -479,7 +479,7 @@ RESEND = Statement(
     .values(
         # Dated ahead, so that it counts as unheard later each time: after 1, 2, 4, … seconds.
         sent_at=_p("now") + _sql("(1 << steps.resends)"),
-        resends=case((steps.c.resends < _sql("12"), steps.c.resends + _sql("1")), else_=steps.c.resends),
+        resends=case((steps.c.resends < _sql("5"), steps.c.resends + _sql("1")), else_=steps.c.resends),
     )
     .returning(*_of(*DISPATCH)),
     DISPATCH,

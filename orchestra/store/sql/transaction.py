@@ -13,6 +13,7 @@ from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
 from orchestra.store.sql import statements as sql
+from orchestra.store.sql import wide
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.results import MARKER, PUT_RESULT, Packing, all_whole, whole
 from orchestra.store.sql.rows import (
@@ -75,7 +76,7 @@ class SqlTransaction:
             {
                 **none,
                 "number": join.number,
-                "remaining": len(join.parts),
+                "remaining": wide.to_count(join),
                 "any_way": int(join.any),
                 "parts": encoded(join.parts),
             }
@@ -83,6 +84,9 @@ class SqlTransaction:
         ]
         if rows:
             self.tx.many(sql.ADD_JOIN, rows)
+        shards = [row for join in joins if wide.is_wide(join) for row in wide.shard_rows(run_id, join)]
+        if shards:
+            self.tx.many(wide.ADD_SHARD, shards)
 
     def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
         row = self.tx.one(sql.RESERVE, run_id=run_id, steps=steps, joins=joins)
@@ -183,17 +187,8 @@ class SqlTransaction:
         self.tx.run(sql.FALL_BACK, run_id=run_id, n=like, part=n)
         return step.queue
 
-    def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals:
-        row = self.tx.one(
-            sql.COUNT_JOIN,
-            run_id=run_id,
-            number=join,
-            live=int(way is Way.LIVE),
-            broken=int(way is Way.BROKEN),
-            dead="" if way is Way.LIVE else f",{part}",
-        )
-        assert row is not None, (run_id, join)
-        return Arrivals(row[0], row[1], row[2], bool(row[3]))
+    def count_join(self, run_id: str, join: int, way: Way, part: int, parts: int | None) -> Arrivals:
+        return wide.count(self.tx, run_id, join, way, part, parts)
 
     def release(
         self, run_id: str, join: int, at_once: int | None, now: float
