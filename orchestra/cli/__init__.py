@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import orchestra
+from orchestra.cli import store
 from orchestra.cli.demo.command import demo
 from orchestra.cli.worker import worker
 from orchestra.errors import OrchestraError
@@ -19,6 +20,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(worker)
+app.add_typer(store.app)
 
 
 def _version(asked: bool) -> None:

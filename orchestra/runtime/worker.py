@@ -44,16 +44,16 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
     terminate = stop
 
 
-def add_steps(app: Celery, adapter: Adapter, lease_s: float) -> None:
+def add_steps(app: Celery, adapter: Adapter, lease_s: float, keep_for_s: float | None) -> None:
     """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
     steps: set[Any] = app.steps["worker"]
-    step = _reconciler_step(adapter, lease_s)
+    step = _reconciler_step(adapter, lease_s, keep_for_s)
     # One of an earlier orchestrator of the same application has the same name.
     steps -= {each for each in steps if getattr(each, "name", None) == step.name}
     steps.add(step)
 
 
-def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
+def _reconciler_step(adapter: Adapter, lease_s: float, keep_for_s: float | None) -> Any:
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
         """Runs in the parent process of every pool, from when the pool has forked its first children."""
@@ -71,6 +71,7 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 queues=lambda: list(parent.app.amqp.queues.consume_from),
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
+                keep_for_s=keep_for_s,
                 holds=_parent_holds if forks else adapter.holds,
                 busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
