@@ -17,6 +17,7 @@ from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
 POOLS = ("prefork", "threads", "solo")
+_WATCH_CHILDREN_S = 0.25
 _THREAD_LEASE = 6
 """Leases are so many times longer where bodies share the interpreter with the heartbeat: C code that holds the
 interpreter lock stops it. A process that is gone is seen at once all the same, by its id."""
@@ -64,7 +65,8 @@ def _reconciler_step(adapter: Adapter, lease_s: float, keep_for_s: float | None)
             super().__init__(parent, **options)
             tune(parent.app)
             # Before the pool forks: its children claim under the incarnation that they inherit.
-            forks = "prefork" in parent.pool_cls.__module__
+            self._forks = forks = "prefork" in parent.pool_cls.__module__
+            self._watch: Any = None
             self._reconciler = Reconciler(
                 adapter,
                 worker=parent.hostname,
@@ -82,6 +84,14 @@ def _reconciler_step(adapter: Adapter, lease_s: float, keep_for_s: float | None)
         def include(self, parent: Any) -> bool:
             parent.steps.insert(0, LeaseStep(parent, self._thread))
             return super().include(parent)
+
+        def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+            # Celery sees a child's pipe close a moment before the child can be waited for, and when it loses that race
+            # looks again after five seconds only.
+            if self._watch is not None:
+                self._watch.cancel()
+            if self._forks:
+                self._watch = hub.call_repeatedly(_WATCH_CHILDREN_S, parent.pool.maintain_pool)
 
         def start(self, parent: Any) -> None:
             self._reconciler.slots = parent.pool.num_processes

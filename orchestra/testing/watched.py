@@ -81,7 +81,7 @@ class Watched:
 
     def _look(self, run_id: str, *, step_by_step: bool) -> None:
         known = self._known.setdefault(run_id, {})
-        if len(known) > SMALL and self._writes % (len(known) // SMALL + 1):
+        if len(known) > SMALL and self._writes % (len(known) // SMALL + 1) ** 2:
             return
         step_by_step = step_by_step and len(known) <= SMALL
         now = {step.ref.n: step.status for step in self.watched.steps(run_id)}

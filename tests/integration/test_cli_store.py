@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from tests.stores import open_url, store_url
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
-def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield store_url(request.param, request)
+def url(request: pytest.FixtureRequest) -> str:
+    return store_url(request.param, request)
 
 
 def orchestra(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -48,7 +49,8 @@ def test_what_is_in_memory_goes_with_its_store() -> None:
 
 def test_a_sqlite_file_is_synchronised_with_every_commit(tmp_path: Path) -> None:
     store = SqlStore(f"sqlite:///{tmp_path}/state.db")
-    connection: sqlite3.Connection = store._database._connection  # pyright: ignore
+    database: Any = store._database
+    connection: sqlite3.Connection = database._connection
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     full = 2
     assert connection.execute("PRAGMA synchronous").fetchone() == (full,)

@@ -26,8 +26,8 @@ def graph(
     """
     steps = [
         GraphStep(**{
-            **{"key": f"s{n}", "name": f"s{n}", "agent": f"agent{n}", "args": [], "kwargs": {}},
-            **{"after": frozenset(before)},
+            "key": f"s{n}", "name": f"s{n}", "agent": f"agent{n}", "args": [], "kwargs": {},
+            "after": frozenset(before),
             **changes.get(f"s{n}", {}),
         })
         for n, before in enumerate(after)
