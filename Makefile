@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate check format wheel clean
+.PHONY: help demo test soak simulate check format wheel clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,9 @@ demo: $(VENV)/base.stamp ## Analyse this machine's standard library as one durab
 
 test: $(VENV)/all.stamp ## Run all tests; servers they need are found, started or installed (ARGS="-k name", ...)
 	$(BIN)/pytest $(ARGS)
+
+soak: $(VENV)/all.stamp ## Run the tests that take minutes or gigabytes: many crashes, large graphs
+	$(BIN)/pytest -m soak $(ARGS)
 
 simulate: $(VENV)/all.stamp ## Hunt for holes with simulated faults (SEEDS=20000), or play one seed again (SEED=7)
 	$(BIN)/python -m orchestra.testing.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))

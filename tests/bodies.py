@@ -77,13 +77,13 @@ def nap_of(name: str, seconds: float) -> str:
     return name
 
 
-def hold(name: str) -> str:
-    """Run until the test says `release` and the name."""
+def hold(name: str) -> int:
+    """Run until the test says `release` and the name; return the process that ran it."""
     note(f"{name} begins")
     while not times_noted(f"release {name}"):
         time.sleep(0.01)
     note(f"{name} ends")
-    return name
+    return os.getpid()
 
 
 def times_out_by_itself() -> None:
@@ -110,14 +110,14 @@ def cancelled_inside() -> None:
 
 def kill_worker(name: str) -> None:
     """Take the whole process group of the worker down."""
-    note(f"kill_worker {name}")
+    note(f"{name} kills")
     os.killpg(os.getpgid(0), signal.SIGKILL)
 
 
-def kill_self(name: str, times: int) -> str:
+def kill_child(name: str, times: int) -> str:
     """Kill the own process the first times."""
-    note(f"kill_self {name}")
-    if times_noted(f"kill_self {name}") <= times:
+    note(f"{name} kills")
+    if times_noted(f"{name} kills") <= times:
         os.kill(os.getpid(), signal.SIGKILL)
     return name
 

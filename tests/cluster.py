@@ -2,6 +2,8 @@
 
 import base64
 import json
+import os
+import signal
 import sys
 import threading
 from collections import Counter
@@ -15,12 +17,13 @@ from typing import Any, Self, cast
 import redis
 
 from orchestra import Orchestrator
-from tests.bodies import TRACE, note
+from tests.bodies import TRACE, note, times_noted
 from tests.processes import Process, wait_until
 
 ROOT = Path(__file__).parent.parent
 APP = "tests.worker_app:orch"
 COPIES, COUNTING = "ORCHESTRA_TEST_COPIES", "ORCHESTRA_TEST_COUNTING"
+DIES = "ORCHESTRA_TEST_DIES"
 TASKS_PER_CHILD, RESULTS = "ORCHESTRA_TEST_TASKS_PER_CHILD", "ORCHESTRA_TEST_RESULTS"
 
 
@@ -193,6 +196,25 @@ class _Copies:
 def send_copies(orch: Orchestrator, times: int) -> None:
     """Make an orchestrator send each message so many times."""
     orch.parts.cycle.publisher = _Copies(orch.parts.cycle.publisher, times)
+
+
+class _Dying:
+    def __init__(self, inner: Any, name: str) -> None:
+        self._inner, self._name = inner, name
+
+    def publish(self, dispatches: Sequence[Any], *arguments: Any) -> None:
+        if any(each.name == self._name for each in dispatches) and not times_noted("died"):
+            note("died")
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+        self._inner.publish(dispatches, *arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def die_before_sending(orch: Orchestrator, name: str) -> None:
+    """Make the first worker that is about to send a step of this name die, after it committed."""
+    orch.parts.cycle.publisher = _Dying(orch.parts.cycle.publisher, name)
 
 
 class _Counted:

@@ -3,7 +3,16 @@
 import os
 
 from orchestra import Orchestrator
-from tests.cluster import COPIES, COUNTING, RESULTS, TASKS_PER_CHILD, count_calls, send_copies
+from tests.cluster import (
+    COPIES,
+    COUNTING,
+    DIES,
+    RESULTS,
+    TASKS_PER_CHILD,
+    count_calls,
+    die_before_sending,
+    send_copies,
+)
 
 orch = Orchestrator(modules=["tests"])
 app = orch.app  # for Celery's own command, which wants a plain name
@@ -13,5 +22,7 @@ if COUNTING in os.environ:
     count_calls(orch)
 if TASKS_PER_CHILD in os.environ:
     orch.app.conf.worker_max_tasks_per_child = int(os.environ[TASKS_PER_CHILD])
+if DIES in os.environ:
+    die_before_sending(orch, os.environ[DIES])
 if RESULTS in os.environ:
     orch.app.conf.result_backend = os.environ[RESULTS]

@@ -8,6 +8,7 @@ numbered topologically; stores lock rows in that order, which is what keeps two 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from typing import NamedTuple
 
 from orchestra.errors import CyclicDependency
 from orchestra.model import template
@@ -141,7 +142,7 @@ def plan(
     number = {position: n for n, position in enumerate(order)}
     ordered = [graph.steps[position] for position in order]
     joins = _joins(ordered, number)
-    waits_for = {body: join.number for join in joins for body in join.bodies}
+    waits_for = {body: join for join in joins for body in join.bodies}
     feeds: list[list[int]] = [[] for _ in order]
     whens: list[dict[int, str]] = [{} for _ in order]
     for join in joins:
@@ -152,36 +153,58 @@ def plan(
                 whens[part][join.number] = guards[order[part]]
     chain = _chains(joins, feeds)
     rank = _ranks(joins, feeds)
-
-    def planned(n: int) -> PlannedStep:
-        step, position = ordered[n], order[n]
-        target, given = _called(step, number, bind, joins[waits_for[n]] if n in waits_for else None)
-        chosen = step.options
-        return PlannedStep(
-            n=n,
-            position=position,
-            key=step.key,
-            name=step.name,
-            target=target,
-            input=given,
-            is_map=step.mapped is not None,
-            max_parallel=step.mapped.max_parallel if step.mapped else None,
-            priority=priority if chosen.priority is None else chosen.priority,
-            queue=chosen.queue or queue,
-            retry=chosen.retry,
-            timeout_s=chosen.timeout_s,
-            metadata=step.metadata,
-            waits_for=waits_for.get(n),
-            feeds=tuple(feeds[n]),
-            chain=chain[n],
-            rank=rank[n],
-            whens=whens[n],
-            fallback=None if chosen.fallback is None else bind(chosen.fallback),
-            max_rounds=chosen.max_rounds,
-        )
-
-    steps = [planned(n) for n in range(len(order))]
+    steps: list[PlannedStep] = []
+    for n, step in enumerate(ordered):
+        called = _called(step, number, bind, waits_for.get(n))
+        place = _Place(n, order[n], waits_for.get(n), tuple(feeds[n]), chain[n], rank[n], whens[n])
+        steps.append(_planned(step, place, *called, bind, priority, queue))
     return Plan(steps, joins, _result(graph, steps, number), graph.on_failure)
+
+
+class _Place(NamedTuple):
+    """Where a step stands in its plan."""
+
+    n: int
+    position: int
+    join: Join | None
+    feeds: tuple[int, ...]
+    chain: tuple[int, ...]
+    rank: int
+    whens: Mapping[int, str]
+
+
+def _planned(
+    step: GraphStep,
+    place: _Place,
+    target: Target,
+    given: StepInput,
+    bind: Callable[[object], Target],
+    priority: int,
+    queue: str,
+) -> PlannedStep:
+    chosen = step.options
+    return PlannedStep(
+        n=place.n,
+        position=place.position,
+        key=step.key,
+        name=step.name,
+        target=target,
+        input=given,
+        is_map=step.mapped is not None,
+        max_parallel=step.mapped.max_parallel if step.mapped else None,
+        priority=priority if chosen.priority is None else chosen.priority,
+        queue=chosen.queue or queue,
+        retry=chosen.retry,
+        timeout_s=chosen.timeout_s,
+        metadata=step.metadata,
+        waits_for=place.join.number if place.join else None,
+        feeds=place.feeds,
+        chain=place.chain,
+        rank=place.rank,
+        whens=place.whens,
+        fallback=None if chosen.fallback is None else bind(chosen.fallback),
+        max_rounds=chosen.max_rounds,
+    )
 
 
 def _called(
