@@ -23,6 +23,7 @@ from orchestra.model import options, template
 from orchestra.model.event import Event
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.graph import Graph
+from orchestra.model.lower import graph_of
 from orchestra.model.ids import StepRef, new_id
 from orchestra.model.options import DEFAULT_PRIORITY, Duration
 from orchestra.model.record import RunRecord, StepRecord
@@ -188,7 +189,7 @@ class Orchestrator:
             DefinitionError: It cannot be run as given; nothing has been stored.
             KeyConflict: The key belongs to another run.
         """
-        graph = _graph(workflow, input, kwargs or {}, pattern)
+        graph = graph_of(workflow, input, kwargs or {}, pattern)
         compiled = self._plan(graph, priority)
         run_id = new_id()
         tasks = workflow.tasks if isinstance(workflow, Workflow) else []
@@ -219,7 +220,7 @@ class Orchestrator:
         """Return the plan of a workflow as Celery signatures: ``chain``, ``group`` and ``chord``. Nothing is submitted."""
         from orchestra.runtime.canvas import lower
 
-        return lower(self._plan(_graph(workflow, input, kwargs or {}, pattern), None), self._parts.app)
+        return lower(self._plan(graph_of(workflow, input, kwargs or {}, pattern), None), self._parts.app)
 
     # --- what the store holds -----------------------------------------------------------------------------------
 
@@ -603,23 +604,6 @@ class Orchestrator:
 def default() -> Orchestrator:
     """Return the orchestrator of this process that is made from the settings, at first use."""
     return Orchestrator()
-
-
-def _graph(
-    workflow: Workflow | WorkflowFunction[...], given: object, kwargs: Mapping[str, object], pattern: ExecutionPattern
-) -> Graph:
-    pattern = _member(ExecutionPattern, "pattern", pattern)
-    match workflow:
-        case Workflow():
-            if kwargs:
-                raise InvalidOption("kwargs", dict(kwargs), "none: a Workflow takes input=…, an @workflow takes both")
-            return workflow.graph(pattern, given)
-        case WorkflowFunction():
-            if pattern is not ExecutionPattern.PARALLEL:
-                raise InvalidOption("pattern", pattern, "PARALLEL: the calls of an @workflow function say the order")
-            return workflow.graph(*(() if given is NOTHING else (given,)), **kwargs)
-        case _:  # pyright: ignore[reportUnnecessaryComparison]
-            raise InvalidOption("workflow", workflow, "a Workflow or a function decorated with @workflow")
 
 
 def _member(kind: type[E], option: str, value: object) -> E:
