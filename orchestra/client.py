@@ -135,6 +135,8 @@ class Orchestrator:
         Raises:
             DefinitionError: It cannot be run as given; nothing has been stored.
             KeyConflict: The key, or the id of a ready task, belongs to another run.
+            BrokerUnavailable: No broker answers, and none has before. One that is away for a while is no error: what
+                is stored runs when it is back.
         """
         given = (kwargs, name, priority, metadata, callback, retry, timeout, queue)
         if isinstance(agent, Task):
@@ -503,6 +505,7 @@ class Orchestrator:
         if local is not None:
             local.serve({step.queue for step in new.plan.steps})
             local.start()
+        self._parts.cycle.publisher.check()
         stops: list[Callable[[], bool]] = []
         try:
             # Before the tasks exist: they may have ended before ``submit`` returns.

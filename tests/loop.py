@@ -36,7 +36,9 @@ class Loop:
         mischief: How often a message is lost, doubled, or its worker dies.
     """
 
-    def __init__(self, store: Store, seed: int = 0, mischief: float = 0.0, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, store: Store, seed: int = 0, mischief: float = 0.0, clock: Callable[[], float] | None = None
+    ) -> None:
         self.store, self.chance, self.mischief = store, random.Random(seed), mischief
         self.clock = Clock()
         self.messages: list[MessageRef] = []

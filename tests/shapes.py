@@ -57,7 +57,9 @@ def often_broken(*values: object) -> int:
 
 def nested(*values: object) -> BoundWorkflow:
     """Turn into a small workflow that depends on the values."""
-    return BoundWorkflow(random_graph(digest(*values) * 1000 + digest(1, *values), size=4, may_nest=False, may_fail=False))
+    return BoundWorkflow(
+        random_graph(digest(*values) * 1000 + digest(1, *values), size=4, may_nest=False, may_fail=False)
+    )
 
 
 def nested_failing(*values: object) -> BoundWorkflow:
@@ -100,9 +102,19 @@ def _random_step(
     style = "none" if any_way else chance.choice(["inherits", "references", "none"])
     # A map is written in @workflow only, where inputs are arguments.
     guarded = [each for each in sorted(before) if style != "inherits" or steps[each].mapped is None]
-    agents = [digest] * 12 + [several] * 3 + [flaky] + [nested] * may_nest + [broken, *[nested_failing] * may_nest] * may_fail
+    agents = (
+        [digest] * 12
+        + [several] * 3
+        + [flaky]
+        + [nested] * may_nest
+        + [broken, *[nested_failing] * may_nest] * may_fail
+    )
     agent = chance.choice(agents)
-    fallback = chance.choice([digest, nested if may_nest else broken]) if chance.random() < (0.6 if agent in (broken, nested_failing) else 0.05) else None
+    fallback = (
+        chance.choice([digest, nested if may_nest else broken])
+        if chance.random() < (0.6 if agent in (broken, nested_failing) else 0.05)
+        else None
+    )
     return GraphStep(
         name, name, agent,
         [template.reference_to(each) for each in sorted(before)] if style == "references" else [position] * any_way,
@@ -152,7 +164,10 @@ def interpret(graph: Graph, told: Told, caught: bool = False) -> tuple[str, Any]
     ways: dict[int, str] = {}
     outputs: dict[int, Any] = {}
     for n, step in enumerate(graph.steps):
-        into = {p: DEAD if ways[p] == LIVE and not holds(step.whens.get(p, "True"), outputs[p]) else ways[p] for p in step.after}
+        into = {
+            p: DEAD if ways[p] == LIVE and not holds(step.whens.get(p, "True"), outputs[p]) else ways[p]
+            for p in step.after
+        }
         live = sorted(p for p in into if into[p] == LIVE)
         if BROKEN in into.values() and not (step.any and live):
             ways[n] = BROKEN
@@ -185,7 +200,9 @@ def _result(graph: Graph, ways: dict[int, str], outputs: dict[int, Any]) -> Any:
     return template.fill(shape, {n: outputs.get(n) for n in needs})
 
 
-def _run(step: GraphStep, graph: Graph, live: list[int], outputs: dict[int, Any], told: Told, caught: bool) -> tuple[str, Any]:
+def _run(
+    step: GraphStep, graph: Graph, live: list[int], outputs: dict[int, Any], told: Told, caught: bool
+) -> tuple[str, Any]:
     known = {p: outputs.get(p) for p in range(len(graph.steps))}
     args = [template.fill(each, known) for each in step.args]
     if step.from_predecessors and step.after:

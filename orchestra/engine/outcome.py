@@ -8,6 +8,8 @@ from orchestra.errors import WorkerCrashed
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import RetryPolicy
 
+ELSEWHERE_S = 1.0
+"""How long a step waits before it is offered again, when the worker that took it has nothing of its name."""
 MAX_CRASHES = 5
 """How many workers a step may take down before it is given up."""
 
@@ -36,6 +38,8 @@ class NotFound:
     """The worker has nothing of that name to call: no attempt was made."""
 
     error: ErrorInfo
+    elsewhere: bool = False
+    """Whether another worker may have it: then the step is left to that one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class Rescheduled:
 
     error: ErrorInfo
     after_s: float
+    attempted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,8 @@ def decide(
                 return Rescheduled(error, retry_after_s)
             delay = retry.delay_after(attempts + 1, error.names)
             return Failed(error) if delay is None else Rescheduled(error, delay)
-        case NotFound(error):
-            return Failed(error, attempted=False)
+        case NotFound(error, elsewhere):
+            return Rescheduled(error, ELSEWHERE_S, attempted=False) if elsewhere else Failed(error, attempted=False)
         case Vanished(reason):
             if crashes + 1 < max_crashes:
                 return Reopened(reason)

@@ -7,6 +7,8 @@ from typing import Protocol
 UNHEARD_S = 1.0
 """A worker with a free slot that has received nothing for so long looks for steps whose messages were lost."""
 RESEND_PER_SLOT = 4
+DEAF_S = 5.0
+"""A worker that sends steps again, hears none of them and sees that nobody claims them is deaf itself."""
 
 
 class LeaseFacts(Protocol):
@@ -53,7 +55,11 @@ def why_dead(lease: LeaseFacts, machine: Machine, *, now: float, may_expire: boo
     return None
 
 
-def to_resend(*, slots: int, busy: int, heard_ago_s: float) -> int:
-    """Return how many unheard steps an idle worker sends again at most; 0 while it is busy or has just heard."""
+def to_resend(*, slots: int, busy: int, heard_ago_s: float, rounds: int = 0) -> int:
+    """Return how many unheard steps an idle worker sends again at most; 0 while it is busy or has just heard.
+
+    ``rounds`` is how often in a row it has found some: each doubles the number, since a broker that lost one message
+    after the other has lost them all.
+    """
     free = slots - busy
-    return RESEND_PER_SLOT * free if free > 0 and heard_ago_s >= UNHEARD_S else 0
+    return RESEND_PER_SLOT * free << min(rounds, 6) if free > 0 and heard_ago_s >= UNHEARD_S else 0

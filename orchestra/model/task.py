@@ -15,7 +15,6 @@ from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 
 
-
 class _Nothing:
     def __repr__(self) -> str:
         return "<no input>"

@@ -13,16 +13,16 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: i
 from orchestra.engine.outcome import Done, NotFound, Outcome, Raised, Spread
 from orchestra.engine.plan import StepInput, plan
 from orchestra.engine.rows import Expansion, of_elements, of_plan
-from orchestra.errors import StoreUnavailable, TaskNotFound, TaskTimedOut, TooManyRounds
+from orchestra.errors import DefinitionError, StoreUnavailable, TaskNotFound, TaskTimedOut, TooManyRounds
 from orchestra.model.condition import holds
 from orchestra.model.function import BoundWorkflow
-from orchestra.model.graph import Graph
 from orchestra.model.ids import MessageRef
 from orchestra.model.workflow import Workflow
 from orchestra.runtime.body import error_info
 from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
+from orchestra.runtime.quarantine import enter, leave
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.store.contract import ClaimRef, Claimed, Recorded, Refused
 
@@ -36,6 +36,7 @@ _SETTLED = "orchestra_settled"
 _PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
 
 
+_MOST_RETURNS = 600
 MAX_ROUNDS = 100
 """How deep sub-workflows may nest, where a task does not say."""
 
@@ -54,6 +55,8 @@ class Held:
     claimed: Claimed
     deadline: float | None
     """Monotonic time at which its time limit is over."""
+    place: int
+    """Its place in the worker's quarantine."""
 
 
 class Adapter:
@@ -66,9 +69,11 @@ class Adapter:
         *,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        enter: Callable[[str, int], int] = enter,
+        leave: Callable[[int], None] = leave,
     ) -> None:
         self.cycle, self.registry = cycle, registry
-        self._monotonic, self._sleep = monotonic, sleep
+        self._monotonic, self._sleep, self._enter, self._leave = monotonic, sleep, enter, leave
         self.heard: Callable[[], object] = lambda: None
         """Called for each message; set by a reconciler that shares the process with the bodies."""
         self.held: dict[ClaimRef, Held] = {}
@@ -76,6 +81,8 @@ class Adapter:
         self._beginning: list[MessageRef] = []
         """What this process is claiming."""
         self._lock = threading.Lock()
+        self.closed = False
+        """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
 
     def forked(self) -> None:
         """Begin anew in a pool's child: another thread of the parent may have held the lock."""
@@ -115,14 +122,18 @@ class Adapter:
             UnserialisableOutput: JSON cannot hold the result; nothing has been recorded.
         """
         claimed: Claimed = getattr(request, CLAIM)
-        self._record(request, claimed, self._done(claimed, result))
+        try:
+            outcome = self._done(claimed, result)
+        except StoreUnavailable:
+            self._let_go(claimed)  # nobody's from now on: the reconciler reopens it
+            raise
+        self._record(request, claimed, outcome)
 
     def _done(self, claimed: Claimed, result: object) -> Outcome:
         if isinstance(result, Elements):
             return Spread(self._spread(claimed, result.inputs))
-        graph = result.graph() if isinstance(result, Workflow) else getattr(result, "graph", None)
-        if isinstance(result, Workflow | BoundWorkflow) and isinstance(graph, Graph):
-            return self._nested(claimed, graph)
+        if isinstance(result, Workflow | BoundWorkflow):
+            return self._nested(claimed, result)
         output = encode_output(result, claimed.name, adopted=claimed.row.task != GENERIC)
         whens = claimed.row.whens or {}
         # What the condition sees is what its steps will see: the output as JSON has it.
@@ -134,15 +145,19 @@ class Adapter:
         first, _join = patiently(lambda: self.cycle.store.reserve(run_id, len(inputs), 0), self._sleep)
         return of_elements(claimed.row, inputs, first)
 
-    def _nested(self, claimed: Claimed, graph: Graph) -> Outcome:
+    def _nested(self, claimed: Claimed, result: Workflow | BoundWorkflow) -> Outcome:
         """A step returned a workflow: it becomes that workflow."""
         row = claimed.row
         limit = MAX_ROUNDS if row.max_rounds is None else row.max_rounds
         if row.round >= limit:
             return Raised(error_info(TooManyRounds(row.name, limit)), final=True)
-        compiled = plan(
-            graph, self.registry.bind, priority=row.priority, queue=row.queue, gathered=True, alone=bool(row.whens)
-        )
+        try:
+            graph = result.graph() if isinstance(result, Workflow) else result.graph
+            compiled = plan(
+                graph, self.registry.bind, priority=row.priority, queue=row.queue, gathered=True, alone=bool(row.whens)
+            )
+        except DefinitionError as error:
+            return Raised(error_info(error), final=True)
         run_id = claimed.claim.ref.step.run_id
         first_n, first_join = patiently(
             lambda: self.cycle.store.reserve(run_id, len(compiled.steps), len(compiled.joins)), self._sleep
@@ -153,9 +168,17 @@ class Adapter:
         """The body raised, or the parent process says that its child is gone or took too long."""
         claimed = getattr(request, CLAIM, None)
         if claimed is not None:
-            self._record(request, claimed, _outcome(error, claimed))
+            self._record(request, claimed, self._outcome(error, claimed))
         elif isinstance(error, (WorkerLostError, TimeLimitExceeded)):
             self._child_gone(request, error)
+
+    def _outcome(self, error: BaseException, claimed: Claimed) -> Outcome:
+        outcome = _outcome(error, claimed)
+        if isinstance(outcome, NotFound) and not self.registry.travels and claimed.claim.claim < _MOST_RETURNS:
+            # Programs that share a state file each have functions of their own: leave the step to the one that has it.
+            others = any(each.incarnation != self.cycle.worker for each in self.cycle.store.leases())
+            return NotFound(outcome.error, elsewhere=others)
+        return outcome
 
     def retried(self, request: Any, error: BaseException) -> None:
         """The body asked to be tried again (``self.retry``, ``autoretry_for``)."""
@@ -186,15 +209,23 @@ class Adapter:
             return [each.claimed for each in self.held.values() if each.deadline is not None and each.deadline <= now]
 
     def time_out(self, claimed: Claimed) -> None:
-        """Record that a body ran too long. It may run on; what it says later is refused."""
-        self._record(None, claimed, _outcome(TimeLimitExceeded(claimed.row.timeout_s), claimed))
+        """Record that a body ran too long. It may run on; what it says later is refused.
+
+        Not patiently: the reconciler that calls this has a lease to renew, and calls again.
+        """
+        self.cycle.record(claimed, _outcome(TimeLimitExceeded(claimed.row.timeout_s), claimed))
+        self._let_go(claimed)
 
     def _record(self, request: Any, claimed: Claimed, outcome: Outcome) -> Recorded | None:
         following = getattr(request, _FOLLOWING, ())
         # A body's process has nothing better to do than to wait for the store; threads that serve others have.
         for_ever = request is not None
         try:
-            recorded = patiently(lambda: self.cycle.record(claimed, outcome, following), self._sleep, for_ever=for_ever)
+            recorded = patiently(
+                lambda: None if self.closed else self.cycle.record(claimed, outcome, following),
+                self._sleep,
+                for_ever=for_ever,
+            )
         finally:
             self._let_go(claimed)
         if recorded is None:
@@ -203,12 +234,17 @@ class Adapter:
 
     def _hold(self, claimed: Claimed) -> None:
         timeout_s = claimed.row.timeout_s
+        # Waits, while a suspect runs alone or until everybody else is done; the claim is known as being made till then.
+        place = self._enter(self.cycle.worker, claimed.crashes)
         with self._lock:
-            self.held[claimed.claim] = Held(claimed, None if timeout_s is None else self._monotonic() + timeout_s)
+            deadline = None if timeout_s is None else self._monotonic() + timeout_s
+            self.held[claimed.claim] = Held(claimed, deadline, place)
 
     def _let_go(self, claimed: Claimed) -> None:
         with self._lock:
-            self.held.pop(claimed.claim, None)
+            held = self.held.pop(claimed.claim, None)
+        if held is not None:
+            self._leave(held.place)
 
     def _child_gone(self, request: Any, error: BaseException) -> None:
         """Say in the parent how the claim of its child ended, if the child still held one."""

@@ -19,6 +19,14 @@ logger = logging.getLogger(__name__)
 class Publisher(Protocol):
     """Sends messages."""
 
+    def check(self) -> None:
+        """Say whether there is a broker at all, before the first work is stored for it.
+
+        Raises:
+            BrokerUnavailable: The broker does not answer, and has not answered before; if it has, it will be back.
+        """
+        ...
+
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[object] = ()) -> None:
         """Send one message for each. ``following`` are the links that the message just handled carried.
 

@@ -75,6 +75,7 @@ class LocalWorker:
             if self._worker is None or self._reconciler is None:
                 return
             self._worker.stop()
+            self._adapter.closed = True
             self._reconciler.stop()
             self._broker.clear()
             self._app.close()

@@ -38,14 +38,20 @@ class Quarantine:
         finally:
             os.close(gate)
 
-    def leave(self, place: int) -> None:
-        """The body is over."""
-        os.close(place)
-
     def remove(self) -> None:
         """The worker stops: take the files away."""
         for path in (self._room, self._gate):
             path.unlink(missing_ok=True)
+
+
+def enter(worker: str, crashes: int) -> int:
+    """Wait until a body may run in a worker; returns what ``leave`` takes."""
+    return Quarantine(worker).enter(crashes=crashes)
+
+
+def leave(place: int) -> None:
+    """The body is over."""
+    os.close(place)
 
 
 def _locked(path: Path, kind: int) -> int:

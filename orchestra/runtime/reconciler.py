@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from orchestra.engine.recovery import UNHEARD_S, Machine, to_resend, why_dead
+from orchestra.engine.recovery import DEAF_S, UNHEARD_S, Machine, to_resend, why_dead
 from orchestra.errors import StoreUnavailable
-from orchestra.model.ids import new_id
+from orchestra.model.ids import MessageRef, new_id
+from orchestra.model.status import TaskStatus
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.machine import this_machine
-from orchestra.store.contract import ClaimRef, Lease
+from orchestra.runtime.quarantine import Quarantine
+from orchestra.store.contract import ClaimRef, Dispatch, Lease
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Reconciler:
         queues: Returns what it serves; may change.
         slots: How many bodies it can run at once; 0 when it takes no more.
         lease_s: How long its lease lasts; renewed after 0.3 of that.
+        on_deaf: Called when the worker seems not to consume any more: with 1, then 2, … every 5 s that it lasts.
         holds: Whether the worker knows of a claim that it is said to have: a claim may have been made without the
             worker hearing of it, or its end not have been recorded. Without it such a claim lasts as long as the worker.
     """
@@ -43,12 +46,16 @@ class Reconciler:
         slots: int,
         lease_s: float,
         holds: Callable[[ClaimRef], bool] | None = None,
+        on_deaf: Callable[[int], object] = lambda _times: None,
         machine: Machine | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
         self._worker, self._queues, self.slots, self._lease_s = worker, queues, slots, lease_s
-        self._holds = holds
+        self._holds, self._on_deaf = holds, on_deaf
+        self._rounds = self._deafness = 0
+        self._probe: tuple[float, MessageRef] | None = None
+        """When a step was sent again to see whether it is heard, and which."""
         self._machine = machine or this_machine()
         self._monotonic = monotonic
         self.incarnation = adapter.cycle.worker = f"{worker}/{new_id()[-12:]}"
@@ -70,13 +77,12 @@ class Reconciler:
         """Give the lease back. What the worker still holds is then reopened by whoever looks next."""
         if self._store.release_lease(self.incarnation):
             self._store.emit("worker.offline", self._about(), self._cycle.clock(), worker=self._worker)
+        Quarantine(self.incarnation).remove()
 
     def tick(self) -> float:
         """Do what is due, and return how many seconds the next tick may wait."""
-        at = self._monotonic()
-        if at - self._last_tick > self._lease_s:
-            self._healthy_since = at  # this process was asleep: it knows nothing of the time between
-        self._last_tick = at
+        self._was_asleep()
+        at = self._last_tick = self._monotonic()
         for claimed in self._adapter.overdue(at):
             self._adapter.time_out(claimed)
         if at >= self._renew_at:
@@ -111,6 +117,7 @@ class Reconciler:
     def reap(self) -> None:
         """Reopen what dead workers held. Whoever deletes a lease first reports it; the claims are safe to see twice."""
         now = self._cycle.clock()
+        self._was_asleep()
         may_expire = self._monotonic() - self._healthy_since >= self._lease_s
         for lease in self._store.leases():
             reason = why_dead(lease, self._machine, now=now, may_expire=may_expire)
@@ -127,6 +134,15 @@ class Reconciler:
             now = self._cycle.clock()
             self._cycle.send(self._store.resend(self._queues(), now + 1.0, 10_000, now))
 
+    def _was_asleep(self) -> None:
+        """A process that was stopped, with its machine perhaps, knows nothing of the time between.
+
+        Half a lease time is less than any lease still holds that is renewed after a third of it.
+        """
+        at = self._monotonic()
+        if at - self._last_tick > self._lease_s / 2:
+            self._healthy_since = at
+
     def _disown(self) -> int:
         """Reopen the claims of this worker that it does not know of, and return how many it does.
 
@@ -142,14 +158,30 @@ class Reconciler:
         """An idle worker that hears nothing while steps are ready concludes that their messages were lost."""
         if at - self._heard_at < UNHEARD_S:
             return
-        limit = to_resend(slots=self.slots, busy=busy, heard_ago_s=at - self._heard_at)
-        if limit:
-            now = self._cycle.clock()
-            self._cycle.send(self._store.refill(self._queues(), now))
-            lost = self._store.resend(self._queues(), now - UNHEARD_S, limit, now)
-            if lost:
-                logger.info("%d ready steps were not heard of for %g s and are sent again", len(lost), UNHEARD_S)
-                self._cycle.send(lost)
+        limit = to_resend(slots=self.slots, busy=busy, heard_ago_s=at - self._heard_at, rounds=self._rounds)
+        if not limit:
+            return
+        now = self._cycle.clock()
+        self._cycle.send(self._store.refill(self._queues(), now))
+        lost = self._store.resend(self._queues(), now - UNHEARD_S, limit, now)
+        self._rounds = self._rounds + 1 if lost else 0
+        if lost:
+            logger.info("%d ready steps were not heard of for %g s and are sent again", len(lost), UNHEARD_S)
+            self._cycle.send(lost)
+        self._listen(at, lost)
+
+    def _listen(self, at: float, lost: Sequence[Dispatch]) -> None:
+        """A worker that hears nothing of what it sends again, while nobody claims it, does not consume any more."""
+        if self._probe is None or self._heard_at > self._probe[0]:
+            self._deafness = 0
+            self._probe = (at, lost[0].ref) if lost else None
+        elif at - self._probe[0] >= DEAF_S:
+            record = self._store.step(self._probe[1].step)
+            self._probe = (at, self._probe[1]) if record and record.status is TaskStatus.QUEUED else None
+            if self._probe is not None:
+                self._deafness += 1
+                logger.error("Worker %s hears nothing of what is sent to its queues", self._worker)
+                self._on_deaf(self._deafness)
 
     def _renew(self) -> None:
         self._store.renew(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.worker import state
 
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
@@ -68,6 +69,7 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 queues=lambda: list(parent.app.amqp.queues.consume_from),
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
+                on_deaf=lambda times: _on_deaf(parent, times),
             )
             self._thread = ReconcilerThread(self._reconciler)
             os.register_at_fork(after_in_child=adapter.forked)
@@ -92,6 +94,20 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 adapter.unknown(MessageRef.parse(message.headers["id"]), name)
 
     return ReconcilerStep
+
+
+def _on_deaf(parent: Any, times: int) -> None:
+    """Reconnect; if that does not help, leave with an error, so that a supervisor starts a new worker."""
+    if times == 1:
+
+        def lose_the_connection() -> None:
+            raise ConnectionError("the worker hears nothing; it reconnects")
+
+        parent.consumer.call_soon(lose_the_connection)
+    elif times == 2:
+        state.should_stop = 1
+    else:
+        os._exit(1)  # its loop does not even notice that it is to stop
 
 
 def run_worker(

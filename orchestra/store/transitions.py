@@ -404,8 +404,8 @@ def _ending(change: Change, now: float) -> Ending:
             return Ending(S.COMPLETED, output, attempted=True, completed_at=now)
         case Failed(error, attempted, crashed):
             return Ending(S.FAILED, None, error, attempted, crashed, completed_at=now)
-        case Rescheduled(error, after_s):
-            return Ending(S.RETRYING, None, error, attempted=True, due_at=now + after_s)
+        case Rescheduled(error, after_s, attempted):
+            return Ending(S.RETRYING, None, error, attempted, due_at=now + after_s)
         case Reopened(reason):
             return Ending(S.QUEUED, None, ErrorInfo("WorkerLost", reason), crashed=True)
         case Expanded(expansion):

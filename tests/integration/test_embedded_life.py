@@ -83,7 +83,6 @@ def test_closing_does_not_wait_for_bodies() -> None:
     release.set()
 
 
-@pytest.mark.xfail(reason="the adapter tries for half a minute to record in a store that was closed", strict=False)
 def test_threads_of_bodies_that_were_left_behind_end_with_them(caplog: pytest.LogCaptureFixture) -> None:
     before = set(threading.enumerate())
     entered, release = threading.Barrier(5), threading.Event()

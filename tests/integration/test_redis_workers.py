@@ -148,9 +148,7 @@ def test_the_late_outcome_of_a_cancelled_step_is_discarded(orch: Orchestrator, c
     assert orch.get_task(running.id).output is None
 
 
-def test_a_body_that_runs_too_long_is_recorded_as_timed_out(
-    orch: Orchestrator, cluster: Cluster, pool: str
-) -> None:
+def test_a_body_that_runs_too_long_is_recorded_as_timed_out(orch: Orchestrator, cluster: Cluster, pool: str) -> None:
     before = cluster.noted("slow ends").total()
     begun = time.monotonic()
     late = orch.submit(bodies.nap_of, kwargs={"name": "slow", "seconds": 2.5}, timeout=0.5).wait(10)

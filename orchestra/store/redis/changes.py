@@ -16,8 +16,9 @@ def arguments(change: Change, now: float) -> list[object]:
             return ["completed", output, ",".join(map(str, dead))]
         case Failed(error, attempted, crashed):
             return ["failed", *error_parts(error), int(attempted), int(crashed)]
-        case Rescheduled(error, after_s):
-            return ["rescheduled", *error_parts(error), text_of(now + after_s), text_of(round(after_s, 3))]
+        case Rescheduled(error, after_s, attempted):
+            times = (text_of(now + after_s), text_of(round(after_s, 3)))
+            return ["rescheduled", *error_parts(error), *times, int(attempted)]
         case Reopened(reason):
             return ["reopened", *error_parts(ErrorInfo("WorkerLost", reason))]
         case Expanded(expansion):

@@ -10,9 +10,10 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
@@ -38,11 +39,13 @@ class Address:
         self.prefix = own.pop("prefix", "orchestra")
         durable = own.pop("durable", "0")
         own.pop("protocol", None)
-        self.server = urlunsplit(parts._replace(query=urlencode(own)))
-        host = parts.netloc.rpartition("@")[2]
-        user, colon, _password = parts.netloc.rpartition("@")[0].partition(":")
-        shown = f"{user}{':***' if colon else ''}@{host}" if "@" in parts.netloc else host
-        self.shown = urlunsplit(parts._replace(netloc=shown, query=urlencode(own | self._told(durable))))
+        where, query = f"{parts.netloc}{parts.path}", urlencode(own)
+        self.server = f"{parts.scheme}://{where}?{query}" if query else f"{parts.scheme}://{where}"
+        told = {"prefix": self.prefix} if self.prefix != "orchestra" else {}
+        query = urlencode({**own, **told, **({"durable": durable} if durable != "0" else {})})
+        login, at, host = where.rpartition("@")
+        masked = f"{login.partition(':')[0]}:***" if ":" in login else login
+        self.shown = f"{parts.scheme}://{masked}{at}{host}{'?' if query else ''}{query}"
         if durable not in ("0", "1"):
             raise SettingsError(f"store={self.shown!r}: durable={durable!r} is not possible: expected 0 or 1")
         if not self.prefix or any(each in self.prefix for each in "{}"):
@@ -50,12 +53,6 @@ class Address:
                 f"store={self.shown!r}: prefix={self.prefix!r} is not possible: it is empty or has braces"
             )
         self.durable = durable == "1"
-
-    def _told(self, durable: str) -> dict[str, str]:
-        return {
-            **({} if self.prefix == "orchestra" else {"prefix": self.prefix}),
-            **({} if durable == "0" else {"durable": durable}),
-        }
 
 
 class Connection:
@@ -130,8 +127,7 @@ class Connection:
         """Close; a second time does nothing."""
         self._closed = True
         if self._pid == os.getpid():
-            while self._idle:
-                self._idle.pop().disconnect()
+            self._drop_idle()
 
     def _begin(self) -> None:
         # A forked child leaves its parent's connections alone; they are kept so that nothing closes them.
@@ -154,14 +150,23 @@ class Connection:
         try:
             connection.send_command(*args)
             answer = connection.read_response()
-        except exceptions.ResponseError:
+        except exceptions.ResponseError as error:
+            if isinstance(error, exceptions.ReadOnlyError):
+                connection.disconnect()  # it was the primary once; the name may lead to another server by now
             idle.append(connection)
             raise
-        except BaseException:
+        except BaseException as error:
             connection.disconnect()  # whatever it still brings belongs to nobody
+            if isinstance(error, exceptions.ConnectionError):
+                self._drop_idle()  # a server that has gone has gone for all of them
             raise
         idle.append(connection)
         return answer
+
+    def _drop_idle(self) -> None:
+        with suppress(IndexError):  # other threads take from it, too
+            while True:
+                self._idle.pop().disconnect()
 
     def _waits(self, patience_s: float) -> Iterator[float]:
         until = time.monotonic() + patience_s

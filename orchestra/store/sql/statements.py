@@ -548,7 +548,7 @@ RENEW = Statement(
     "A worker says that it is alive.",
     update(leases)
     .where(leases.c.incarnation == _p("incarnation"))
-    .values(expires_at=_p("expires_at"))
+    .values(expires_at=_p("expires_at"), queues=_p("queues"), slots=_p("slots"))
     .returning(leases.c.incarnation),
     ("incarnation",),
 )

@@ -167,8 +167,10 @@ class SqlStore:
 
     def renew(self, lease: Lease) -> None:
         def block(tx: Transaction) -> None:
-            if tx.one(sql.RENEW, incarnation=lease.incarnation, expires_at=lease.expires_at) is None:
-                tx.run(sql.ADD_LEASE, **lease_row(lease))
+            row = lease_row(lease)
+            renewed = {name: row[name] for name in ("incarnation", "expires_at", "queues", "slots")}
+            if tx.one(sql.RENEW, **renewed) is None:
+                tx.run(sql.ADD_LEASE, **row)
 
         self._database.write(block)
 

@@ -146,6 +146,9 @@ class SimPublisher:
     ) -> None:
         self._world, self._broker, self._process, self._watch = world, broker, process, watch
 
+    def check(self) -> None:
+        """It is there, as far as anybody can tell before the first message."""
+
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[Any] = ()) -> None:
         """Send one message for each; the process may die between any two."""
         for each in dispatches:

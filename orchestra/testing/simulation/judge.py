@@ -40,6 +40,10 @@ class Judge:
         self.resent: Counter[MessageRef] = Counter()
         self.published: Counter[MessageRef] = Counter()
         self.superseded = 0
+        self.ran: set[ClaimRef] = set()
+        """Claims whose bodies began."""
+        self.unheard = 0
+        """Crashes that were counted although no body had begun."""
 
     # --- what is seen -------------------------------------------------------------------------------------------
 
@@ -66,6 +70,8 @@ class Judge:
                 self.resent.update(each.ref for each in result)
             case "renew":
                 self._renewed(process, args[0])
+            case "release_lease" if result:
+                self._check_called_dead(process, args[0])
             case _:
                 pass
 
@@ -91,6 +97,7 @@ class Judge:
 
     def body_starts(self, process: Process, claimed: Claimed) -> None:
         """A body is about to run: it must have been given what its predecessors recorded."""
+        self.ran.add(claimed.claim)
         ref = claimed.claim.ref.step
         view = self.views[ref.run_id]
         given = StepInput.from_json(claimed.row.input)
@@ -103,7 +110,9 @@ class Judge:
                 raise Violation("7 inputs", f"{claimed.name} got {sorted(claimed.predecessors)} instead of {taken}")
         for n, text in claimed.outputs.items():
             if wanted.get(n) != text:
-                raise Violation("7 inputs", f"{claimed.name} got {text!r} as output of {n}, recorded is {wanted.get(n)}")
+                raise Violation(
+                    "7 inputs", f"{claimed.name} got {text!r} as output of {n}, recorded is {wanted.get(n)}"
+                )
         missing = set(wanted) - set(claimed.outputs)
         if missing and not (claimed.row.waits_for is not None and view.joins[claimed.row.waits_for].any):
             raise Violation("7 inputs", f"{claimed.name} starts without the outputs of {sorted(missing)}")
@@ -209,19 +218,40 @@ class Judge:
 
     def _renewed(self, process: Process, lease: Lease) -> None:
         now = self._world.now
-        if process.expires_at and now >= process.expires_at:
+        if process.expires_at and now >= process.expires_at - 2 * self._world.weather.skew_s - 0.01:
             process.lapsed_at = now
         process.expires_at = lease.expires_at - process.skew_s
+
+    def _check_called_dead(self, process: Process, incarnation: str) -> None:
+        """Who slept as long as another must not call it dead for that."""
+        holder = next((each for each in self._world.processes if each.name == incarnation), None)
+        if holder is None or not holder.alive or not process.frozen_until:
+            return
+        together = abs(process.frozen_until - holder.frozen_until) < 0.001
+        if (
+            together
+            and holder.expires_at > holder.frozen_at
+            and process.frozen_until < self._world.now < process.frozen_until + LEASE_S / 2
+        ):
+            raise Violation(
+                "5 no doubles without need", f"{process.name} slept as long as {incarnation}, and calls it dead"
+            )
 
     def _check_reopened(self, claim: ClaimRef) -> None:
         """A claim was reopened: its worker must have been dead, silent for its lease time, or ignorant of it."""
         holder = self.holders[claim]
         if not holder.alive or claim in self.dropped:
+            if claim not in self.ran:
+                self.unheard += 1
             return
         world = self._world
         # After an outage everybody gets the time to renew; time in which nobody could does not count.
         ended = [START + end for _begin, end in world.weather.store_away if START + end <= world.now]
-        until = max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended)]) - 2 * world.weather.skew_s - 0.01
+        until = (
+            max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended)])
+            - 2 * world.weather.skew_s
+            - 0.01
+        )
         if world.now < until and world.now - holder.lapsed_at > 3.0:
             raise Violation(
                 "5 no doubles without need",
@@ -246,7 +276,9 @@ class Judge:
             known = self._store.outputs(view.id, list(view.outputs))
             for n, text in view.outputs.items():
                 if known.get(n) != text:
-                    raise Violation("1 one record", f"output {n} of {view.id} is {known.get(n)!r}, recorded was {text!r}")
+                    raise Violation(
+                        "1 one record", f"output {n} of {view.id} is {known.get(n)!r}, recorded was {text!r}"
+                    )
             for record in view.records.values():
                 self._check_outcome(view, record)
         most = 4 + math.log2(1 + self._world.elapsed)

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -40,6 +41,8 @@ class Report:
     published: int
     deaths: int
     superseded: int
+    unheard: int = 0
+    """Crashes that were counted for claims whose bodies had not begun."""
     innocents: Sequence[str] = ()
     """Steps that were given up as poison though they kill nobody."""
     violation: Violation | None = None
@@ -111,6 +114,8 @@ class Play:
             self._check_the_end()
         except Violation as found:
             violation = found
+        except Exception as error:
+            violation = Violation("no errors inside", "".join(traceback.format_exception(error)))
         finally:
             self.world.unwind()
             _LOG.removeHandler(errors)
@@ -226,6 +231,7 @@ class Play:
             published=self.broker.published,
             deaths=self.world.deaths,
             superseded=self.judge.superseded,
+            unheard=self.judge.unheard,
             innocents=self.judge.innocents(),
             violation=violation,
             story=self.world.story() if tell or violation is not None else (),
@@ -240,4 +246,5 @@ class _Errors(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.found.append(logging.Formatter().format(record))
+        if record.exc_info:
+            self.found.append(logging.Formatter().format(record))

@@ -1,7 +1,7 @@
 """A simulated worker: slots, a parent that may have children, and the reconciler that it runs in earnest."""
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from orchestra.runtime.registry import Registry
 from orchestra.store.contract import ClaimRef, Claimed, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.judge import Judge
+from orchestra.testing.simulation.room import Room
 from orchestra.testing.simulation.script import Boom, Script
 from orchestra.testing.simulation.store import SimStore
 from orchestra.testing.simulation.strand import Killed
@@ -67,6 +68,7 @@ class SimWorker:
         self.name = f"{kind.name}.{number}"
         self.process = self._world.process(self.name, kind.host)
         self._store = SimStore.of(stage.world, stage.store, self.process, stage.judge)
+        self._room = Room(stage.world)
         self._adapter = self._new_adapter()
         self._reconciler = Reconciler(
             self._adapter,
@@ -75,6 +77,7 @@ class SimWorker:
             slots=kind.slots,
             lease_s=kind.lease_s,
             holds=self._holds,
+            on_deaf=self._deaf,
             machine=self._machine(),
             monotonic=self._monotonic,
         )
@@ -119,11 +122,23 @@ class SimWorker:
         wait = self._reconciler.turn()
         self._world.spawn(self.process, "tick", self._turn, max(wait, self._stage.tick_s * self._world.rng.random()))
 
+    def _deaf(self, times: int) -> None:
+        """It reconnects, then exits with an error for its supervisor."""
+        if times > 1:
+            self._world.kill(self.process, "is deaf")
+
     def _new_adapter(self) -> Adapter:
         world = self._world
         publisher = SimPublisher(world, self._stage.broker, self.process, self._stage.judge.publishing)
         cycle = Cycle(self._store, publisher, lambda: world.now + self.process.skew_s, self.name)
-        return Adapter(cycle, cast(Registry, REGISTRY), monotonic=self._monotonic, sleep=world.sleep)
+        return Adapter(
+            cycle,
+            cast(Registry, REGISTRY),
+            monotonic=self._monotonic,
+            sleep=world.sleep,
+            enter=self._room.enter,
+            leave=self._room.leave,
+        )
 
     def _monotonic(self) -> float:
         return self._world.elapsed
@@ -163,6 +178,7 @@ class SimWorker:
                 self._stage.judge.dropped.add(claim)
 
     def _child_is_gone(self, message: Message) -> None:
+        self._room.ended(self._world.strand)
         self._drop(message)
         self._world.note(self.name, f"loses the child that ran {message.id}")
         self._by_parent(message, WorkerLostError("simulated: the pool child died"))
@@ -204,8 +220,8 @@ class SimWorker:
         if timeout_s is not None and script.seconds > timeout_s and self.kind.forks:
             self._world.sleep(timeout_s)
             self._drop_claim(claimed)
-            adapter_of_parent = self._adapter
-            adapter_of_parent.failed(_of_parent(request), TimeLimitExceeded(timeout_s))
+            self._room.ended(self._world.strand)
+            self._adapter.failed(_of_parent(request), TimeLimitExceeded(timeout_s))
             return _SAID
         self._world.sleep(script.seconds)
         return self._outcome(script, adapter, request, claimed)
@@ -251,6 +267,3 @@ _SAID = object()
 
 def _of_parent(request: Request) -> Request:
     return Request(Message(request.id, "", 0, ()))
-
-
-Starter = Callable[[Kind], SimWorker]

@@ -26,6 +26,8 @@ class Submission:
 class SimRegistry:
     """Binds scripts: their text is what workers find."""
 
+    travels = True
+
     def bind(self, agent: object) -> Target:
         """Return how a worker finds what a step does."""
         if isinstance(agent, str):

@@ -35,6 +35,7 @@ class Process:
     mortal: bool = True
     skew_s: float = 0.0
     alive: bool = True
+    frozen_at: float = 0.0
     frozen_until: float = 0.0
     away_until: float = 0.0
     """Until when it cannot reach the store."""
@@ -124,7 +125,7 @@ class World:
     def freeze(self, process: Process, seconds: float) -> None:
         """Stop all of a process for a while (SIGSTOP, a long pause of its machine)."""
         self.note(process.name, f"FREEZES for {seconds:.1f} s")
-        process.frozen_until = self.now + seconds
+        process.frozen_at, process.frozen_until = self.now, self.now + seconds
 
     # --- strands ------------------------------------------------------------------------------------------------
 
@@ -163,15 +164,19 @@ class World:
 
     def sleep(self, seconds: float) -> None:
         """Called by simulated code: wait."""
-        strand = self._strands.current
-        assert strand is not None, "nothing is running"
+        strand = self.strand
         self.at(seconds, lambda: self._go_on(strand))
         strand.stop_here()
 
     def here(self) -> Process:
         """Return the process whose code is running."""
+        return self._owner[self.strand]
+
+    @property
+    def strand(self) -> Strand:
+        """The strand that is running."""
         assert self._strands.current is not None, "nothing is running"
-        return self._owner[self._strands.current]
+        return self._strands.current
 
     def point(self, where: str) -> None:
         """A point at which a process may die, freeze or be overtaken: before and after everything others can see."""

@@ -54,7 +54,7 @@ end
 local function rescheduled(step)
   local error, due_at, after_s = error_of_change(), ARGV[13], ARGV[14]
   set_error(step, error_text(error))
-  end_claim(step, 'RETRYING', 1, 0)
+  end_claim(step, 'RETRYING', tonumber(ARGV[15]), 0)
   widen(step.s)[DUE] = due_at
   call('ZADD', P .. 'due', due_at, R.id .. '.' .. n)
   if R.at[A_ENDING] then return not_again(step) end

@@ -53,7 +53,7 @@ end
 local function set_error(step, error)
   if error then
     put('x' .. step.n, error)
-  elseif step.s[ATTEMPTS] + step.s[CRASHES] > 0 or step.s[FELL] then
+  elseif step.s[ATTEMPTS] + step.s[CRASHES] > 0 or step.s[RESENDS] then -- it may have had one
     call('HDEL', R.key, 'x' .. step.n)
   end
 end

@@ -1,0 +1,64 @@
+"""The window: how many ready steps of a queue may be with the broker, by the slots that live workers have for it."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestra.store.contract import PER_SLOT, WINDOW, Lease
+
+READ_EVERY_S = 2.0
+"""How old the knowledge of leases may be. A worker that starts is counted so much later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The window of each queue, as it was known at some time."""
+
+    floor: int
+    above: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Queues whose window is greater than the floor."""
+
+    def __call__(self, queue: str) -> int:
+        """Return the window of a queue."""
+        return self.above.get(queue, self.floor)
+
+    @property
+    def text(self) -> str:
+        """What scripts are told: the floor and, after a space, JSON of the windows above it where there are any."""
+        return f"{self.floor} {json.dumps(self.above)}" if self.above else str(self.floor)
+
+
+class LiveWindow:
+    """What one store object knows of live workers, shared by its threads.
+
+    Args:
+        leases: Reads all leases of the store; never called inside a transaction.
+        floor: What a window is at least.
+    """
+
+    def __init__(self, leases: Callable[[], Sequence[Lease]], floor: int = WINDOW) -> None:
+        self._leases = leases
+        self._known = Windows(floor)
+        self._read_at: float | None = None
+
+    def at(self, now: float) -> Windows:
+        """Return the windows; to be asked for before the transaction that fills them begins.
+
+        Raises:
+            StoreUnavailable: The leases were due to be read, and the store does not answer.
+        """
+        # A clock that was set back must not keep what is known for ever.
+        if self._read_at is None or not 0.0 <= now - self._read_at < READ_EVERY_S:
+            self._read_at = now  # first, so that other threads go on with what is known meanwhile
+            self._known = windows(self._leases(), self._known.floor, now)
+        return self._known
+
+
+def windows(leases: Sequence[Lease], floor: int, now: float) -> Windows:
+    """Return the windows: ``PER_SLOT`` times the slots that serve a queue under leases that have not expired."""
+    sizes: dict[str, int] = {}
+    for lease in leases:
+        if lease.expires_at > now:
+            for queue in lease.queues:
+                sizes[queue] = sizes.get(queue, 0) + PER_SLOT * lease.slots
+    return Windows(floor, {queue: size for queue, size in sizes.items() if size > floor})
