@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 from urllib.parse import quote
 
 from orchestra.bus.tail import Handler, Tail
@@ -23,10 +23,11 @@ from orchestra.model import options, template
 from orchestra.model.event import Event
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.graph import Graph
-from orchestra.model.lower import graph_of
 from orchestra.model.ids import StepRef, new_id
+from orchestra.model.job import JobOptions, ScheduledJob
+from orchestra.model.lower import graph_of
 from orchestra.model.options import DEFAULT_PRIORITY, Duration
-from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.record import JobRecord, RunRecord, StepRecord
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import NOTHING, Task, WorkflowRun
@@ -34,6 +35,7 @@ from orchestra.model.workflow import ExecutionPattern, Workflow, single
 from orchestra.store.contract import Created, NewRun, RunFilter, Store
 
 if TYPE_CHECKING:
+    from orchestra.runtime.jobs import Jobs
     from orchestra.wiring import Parts
 
 logger = logging.getLogger(__name__)
@@ -223,6 +225,47 @@ class Orchestrator:
         from orchestra.runtime.canvas import lower
 
         return lower(self._plan(graph_of(workflow, input, kwargs or {}, pattern), None), self._parts.app)
+
+    # --- scheduling ---------------------------------------------------------------------------------------------
+
+    def schedule(
+        self,
+        job: ScheduledJob | None = None,
+        *,
+        agent: object = None,
+        workflow: Workflow | WorkflowFunction[...] | None = None,
+        input: object = NOTHING,
+        **given: Unpack[JobOptions],
+    ) -> ScheduledJob:
+        """Schedule a job: a ready ``ScheduledJob``, or what one is made of.
+
+        ``orch.schedule(agent=report, input="Report of {scheduled_for}", cron="0 9 * * mon-fri", timezone="Asia/Tokyo")``
+
+        Scheduling an id again replaces that job; where its times stay as they were, it goes on where it was.
+
+        Raises:
+            DefinitionError: It cannot be run as given, or its times make no sense; nothing has been stored.
+        """
+        if job is None:
+            job = ScheduledJob(agent, workflow, input=input, **given)
+        elif agent is not None or workflow is not None or input is not NOTHING or given:
+            raise InvalidOption("schedule", job, "a ready ScheduledJob alone; put the options on it")
+        self._check_open()
+        job.bind(self, self._jobs.add(job))
+        self._beat()
+        return job
+
+    def jobs(self) -> list[ScheduledJob]:
+        """Return all scheduled jobs, oldest first."""
+        return [ScheduledJob.of_record(each, self) for each in self._jobs.all()]
+
+    def get_job(self, id: str) -> ScheduledJob:
+        """Return a scheduled job.
+
+        Raises:
+            UnknownId: There is none.
+        """
+        return ScheduledJob.of_record(self.read_job(id), self)
 
     # --- what the store holds -----------------------------------------------------------------------------------
 
@@ -483,6 +526,46 @@ class Orchestrator:
 
         return self._wait(look, run_id, timeout_s)
 
+    # --- what handles of jobs need (orchestra.model.job.JobOwner) -------------------------------------------------
+
+    def read_job(self, job_id: str) -> JobRecord:
+        """Return the record of a job."""
+        return self._jobs.read(job_id)
+
+    def pause_job(self, job_id: str) -> JobRecord:
+        """Fire no more."""
+        return self._jobs.pause(job_id)
+
+    def resume_job(self, job_id: str) -> JobRecord:
+        """Fire again."""
+        record = self._jobs.resume(job_id)
+        self._beat()
+        return record
+
+    def trigger_job(self, job_id: str) -> WorkflowRun:
+        """Run a job now."""
+        self._beat()
+        return WorkflowRun(self._jobs.trigger(job_id), self)
+
+    def delete_job(self, job_id: str) -> bool:
+        """Delete a job."""
+        return self._jobs.delete(job_id)
+
+    def backfill_job(self, job_id: str, start: datetime, end: datetime, max_parallel: int) -> JobRecord:
+        """Create the runs that a job has missed."""
+        record = self._jobs.backfill(job_id, start, end, max_parallel)
+        self._beat()
+        return record
+
+    def job_times(self, record: JobRecord, count: int) -> Sequence[float]:
+        """Return the next times of a job."""
+        return self._jobs.times(record, count)
+
+    def job_runs(self, job_id: str, limit: int) -> list[WorkflowRun]:
+        """Return the runs of a job, newest first."""
+        found = self._store.runs(RunFilter(job_id=job_id, limit=limit))
+        return [WorkflowRun(each.id, self, each) for each in found]
+
     # --- inside -------------------------------------------------------------------------------------------------
 
     @property
@@ -494,6 +577,21 @@ class Orchestrator:
     def _check_open(self) -> None:
         if self._closing:
             raise InvalidOption("orchestrator", self, "one that is open; this one was closed")
+
+    @property
+    def _jobs(self) -> "Jobs":
+        from orchestra.runtime.jobs import Jobs
+
+        parts = self._parts
+        return Jobs(parts.cycle, parts.registry, lambda: parts.queue)
+
+    def _beat(self) -> None:
+        """An embedded orchestrator fires its jobs itself."""
+        local = self._parts.local
+        if local is not None:
+            local.serve(self._jobs.queues())
+            local.start()
+            local.wake_beat()
 
     def _plan(self, graph: Graph, priority: int | None) -> Plan:
         default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
@@ -542,6 +640,9 @@ class Orchestrator:
             return Task.of_record(record, self, single=event.task_id == event.run_id)
         if event.type.startswith("workflow.") and event.run_id is not None:
             return WorkflowRun(event.run_id, self)
+        if event.type.startswith("job.") and event.job_id is not None:
+            job = self._store.job(event.job_id)
+            return event if job is None else ScheduledJob.of_record(job, self)  # it may have been deleted since
         return event
 
     def _find(self, id: str) -> StepRecord:
@@ -555,7 +656,10 @@ class Orchestrator:
     def _resume(self) -> None:
         """Open work in a state file goes on by itself."""
         local = self._parts.local
-        if local is not None and (queues := self._store.open_queues()):
+        if local is None:
+            return
+        queues = self._store.open_queues()
+        if queues or self._store.due_jobs(0.0, 1)[1] is not None:
             local.serve(queues)
             local.start(resuming=True)
 

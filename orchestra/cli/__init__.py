@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 import orchestra
+from orchestra.cli.beat import beat
 from orchestra.cli.demo.command import demo
+from orchestra.cli.jobs import jobs
 from orchestra.cli.worker import worker
 from orchestra.errors import OrchestraError
 
@@ -19,6 +21,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(worker)
+app.command()(beat)
+app.add_typer(jobs, name="jobs")
 
 
 def _version(asked: bool) -> None:

@@ -22,6 +22,7 @@ MOST_AT_ONCE = 100
 """Runs that one look at a job creates at most; the job stays due when there are more."""
 _COUNTED = 1000
 """Times of a cron job that are gone through one by one; of a longer gap only the end is looked at."""
+_ANY = datetime.min.replace(year=2024)
 _YEARS = 8
 """How far a cron expression is followed: from one leap day to the next, over a century."""
 
@@ -102,7 +103,7 @@ def decide(
 
 def never_fires(schedule: Schedule) -> bool:
     """Whether no day of the calendar fits, such as 30 February."""
-    return schedule.cron is not None and next(_walls(schedule.cron, datetime(2024, 1, 1)), None) is None
+    return schedule.cron is not None and next(_walls(schedule.cron, _ANY), None) is None
 
 
 def _jump(schedule: Schedule, at: float, to: float, created_at: float) -> tuple[float, int]:

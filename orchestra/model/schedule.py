@@ -1,7 +1,7 @@
 """Schedules: when a job runs, as data. ``engine.calendar`` says what follows from it."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -79,7 +79,7 @@ class Schedule:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Schedule":
         """Return the schedule that ``to_json`` wrote."""
-        kinds = {"type": ScheduleType, "misfire": Misfire, "overlap": Overlap}
+        kinds: dict[str, Callable[[str], Any]] = {"type": ScheduleType, "misfire": Misfire, "overlap": Overlap}
         return cls(**{key: kinds[key](value) if key in kinds else value for key, value in data.items()})
 
 

@@ -103,6 +103,24 @@ def fill(template: object, outputs: Mapping[int, object], markers: Mapping[str, 
             return _each(template, lambda each: fill(each, outputs, markers))
 
 
+def markers(template: object, prefix: str) -> dict[str, object]:
+    """Return the markers whose names begin with a prefix, and what they hold."""
+    if isinstance(template, str) or (found := _marker(template)) is None:
+        inside: list[object] = []
+    elif found[0].startswith(prefix):
+        return {found[0]: found[1]}
+    else:
+        inside = [found[1]] if found[0] in ("$text", "$literal") else []
+    match template:
+        case dict() if not inside and _marker(cast(object, template)) is None:
+            inside = list(cast(dict[str, object], template).values())
+        case list():
+            inside = cast(list[object], template)
+        case _:
+            pass
+    return {name: content for each in inside for name, content in markers(each, prefix).items()}
+
+
 def remap(template: object, mapping: Mapping[Any, Key]) -> Any:
     """Return the template with other keys in its references: positions for names, or other positions.
 
@@ -119,7 +137,7 @@ def substitute(template: object, known: Mapping[str, object], markers: Mapping[s
     was put in is not looked at again; keys of dicts and outputs that are filled in later are not looked at at all.
 
     Args:
-        markers: Templates by name, for what becomes known only when the template is filled: it counts as ``str(value)``.
+        markers: Templates by name, for what becomes known only when it is filled: that counts as ``str(value)``.
     """
     if not known and not markers:
         return template

@@ -24,7 +24,7 @@ from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.quarantine import enter, leave
 from orchestra.runtime.registry import GENERIC, Registry
-from orchestra.store.contract import ClaimRef, Claimed, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from orchestra.engine.outcome import Outcome, decide
 from orchestra.errors import BrokerUnavailable
 from orchestra.model.ids import MessageRef
 from orchestra.model.retry import ONCE, RetryPolicy
-from orchestra.store.contract import ClaimRef, Claimed, Dispatch, Recorded, Refused, Store
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded, Refused, Store
 
 logger = logging.getLogger(__name__)
 

@@ -21,6 +21,8 @@ from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.store.contract import Firing, NewRun
 
+STOCK = "celery.beat/"
+"""What the ids of the records begin with that stand for entries of Celery's own ``beat_schedule``: no jobs of ours."""
 NEVER = "never"
 """What ``{last_run_at}`` is in the first run of a job."""
 
@@ -57,6 +59,10 @@ class Jobs:
             return started(replace(base, status=JobStatus.ACTIVE), now, expected=True)
 
         return self._change(job.id, change)
+
+    def all(self) -> list[JobRecord]:
+        """Return all jobs, oldest first."""
+        return [each for each in self._store.jobs() if not each.id.startswith(STOCK)]
 
     def read(self, job_id: str) -> JobRecord:
         """Return a job.
@@ -141,7 +147,7 @@ class Jobs:
 
     def queues(self) -> set[str]:
         """Return the queues that runs of the jobs go to."""
-        return {queue for record in self._store.jobs() for queue in queues_of(record)}
+        return {queue for record in self.all() for queue in queues_of(record)}
 
     def _change(self, job_id: str, change: Callable[[JobRecord | None], JobRecord]) -> JobRecord:
         """Change a job as it is now, again when somebody else changed it meanwhile: it may fire at any moment."""

@@ -14,7 +14,7 @@ from orchestra.errors import StoreUnavailable
 from orchestra.model.record import JobRecord
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.jobs import run_of
-from orchestra.store.contract import Firing
+from orchestra.store.contract import Firing, NewRun
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,8 @@ def firing_of(job: JobRecord, now: float) -> Firing:
     made = calendar.decide(
         job.schedule, job.next_run_at, job_id=job.id, created_at=job.created_at, runs=job.runs, now=now
     )
-    last, runs = job.last_run_at, []
+    last = job.last_run_at
+    runs: list[NewRun] = []
     for at in made.fire:
         runs.append(run_of(job, at, last))
         last = at

@@ -173,8 +173,8 @@ class RunFilter:
     name: str | None = None
     metadata: Mapping[str, object] = field(default_factory=dict[str, object])
     since: float | None = None
-    job_id: str | None = None
     limit: int = 100
+    job_id: str | None = None
 
 
 class Store(Protocol):

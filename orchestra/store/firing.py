@@ -4,7 +4,7 @@ The job's row is changed before anything is inserted, and only if it is as the b
 decided about the same time, the first therefore goes on; the others find the row changed and do nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,7 +25,7 @@ class Transaction(transitions.Transaction, Protocol):
         """Write what changes when a job fires, and raise its version; False when it has another version by now."""
         ...
 
-    def fired(self, job_id: str, times: Sequence[float]) -> set[float]:
+    def fired(self, job_id: str, times: Sequence[float]) -> Set[float]:
         """Return those of the times that have a run."""
         ...
 
@@ -71,7 +71,7 @@ def _fire(tx: Transaction, firing: Firing, now: float) -> tuple[list[str], list[
 def _sort(tx: Transaction, firing: Firing) -> _Sorted:
     job = firing.job
     of = job.backfills or job.id
-    taken = tx.fired(of, [run.scheduled_for or 0.0 for run in firing.runs]) if firing.runs else set[float]()
+    taken = tx.fired(of, [run.scheduled_for or 0.0 for run in firing.runs]) if firing.runs else frozenset[float]()
     fresh = [run for run in firing.runs if run.scheduled_for not in taken]
     limit = 1 if job.schedule.overlap is Overlap.SKIP else job.schedule.most_open
     if limit is None or firing.by_hand or not fresh:

@@ -1,6 +1,6 @@
 """The primitives of ``orchestra.store.transitions`` over dicts, with a log that takes back what an error cut short."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -351,8 +351,8 @@ class MemoryTransaction:
     def move_job(self, job: JobRecord) -> bool:
         return self.put_job(replace(job, version=job.version + 1))
 
-    def fired(self, job_id: str, times: Sequence[float]) -> set[float]:
-        return set(times) & self.tables.runs_of_job[job_id].keys()
+    def fired(self, job_id: str, times: Sequence[float]) -> Set[float]:
+        return frozenset(times) & self.tables.runs_of_job[job_id].keys()
 
     def count_open(self, job_id: str) -> int:
         still = [run for run in self.tables.open_of_job[job_id] if run.completed_at is None]

@@ -108,8 +108,12 @@ def run_of(row: Row) -> RunRecord:
 def job_of(row: Row) -> JobRecord:
     """Return a JobRecord from the columns JOB."""
     values: dict[str, Any] = dict(zip(JOB, row, strict=True))
-    schedule, payload = Schedule.from_json(loads(values["schedule"])), loads(values["payload"])
-    return JobRecord(**{**values, "schedule": schedule, "payload": payload, "status": JobStatus(values["status"])})
+    values.update(
+        schedule=Schedule.from_json(loads(values["schedule"])),
+        payload=loads(values["payload"]),
+        status=JobStatus(values["status"]),
+    )
+    return JobRecord(**values)
 
 
 def job_row(job: JobRecord) -> dict[str, Any]:

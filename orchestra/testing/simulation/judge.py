@@ -13,7 +13,7 @@ from orchestra.model.record import StepRecord
 from orchestra.model.status import FOLLOWS, TERMINAL
 from orchestra.model.status import TaskStatus as S
 from orchestra.runtime.reconciler import INSPECT_S
-from orchestra.store.contract import ClaimRef, Claimed, Created, Dispatch, Lease, NewRun, Store
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Store
 from orchestra.testing.simulation.script import ERRORS, Script
 from orchestra.testing.simulation.view import RunView
 from orchestra.testing.simulation.world import START, Process, Violation, World

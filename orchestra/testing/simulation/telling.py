@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestra.engine.outcome import Completed, Expanded, Failed, Reopened, Rescheduled
 from orchestra.model.ids import MessageRef
-from orchestra.store.contract import ClaimRef, Claimed, Created, Dispatch, NewRun, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused
 
 
 def told(name: str, args: Sequence[Any], result: Any) -> str:

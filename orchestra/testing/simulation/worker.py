@@ -16,7 +16,7 @@ from orchestra.runtime.codec import encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import Registry
-from orchestra.store.contract import ClaimRef, Claimed, Refused, Store
+from orchestra.store.contract import Claimed, ClaimRef, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.room import Room
@@ -215,7 +215,7 @@ class SimWorker:
         script = Script.parse(claimed.row.target)
         self._maybe_lose_the_child()
         if claimed.row.is_map:
-            return Elements(elements(claimed))
+            return Elements(elements(claimed, adapter.registry.resolve))
         timeout_s = claimed.row.timeout_s
         if timeout_s is not None and script.seconds > timeout_s and self.kind.forks:
             self._world.sleep(timeout_s)
@@ -248,7 +248,7 @@ class SimWorker:
                     self._world.kill(self.process, f"killed by {claimed.name}")
                 raise Killed(claimed.name)
             case _:
-                args, kwargs = arguments(claimed)
+                args, kwargs = arguments(claimed, adapter.registry.resolve)
                 return {"v": zlib.crc32(encode_output([args, kwargs, claimed.name], "").encode()) % 97}
 
     def _maybe_lose_the_child(self) -> None:
