@@ -92,7 +92,7 @@ def decide(
             skipped.append(at)
             count += 1
             if len(skipped) >= _COUNTED or schedule.type is ScheduleType.INTERVAL:
-                at, more = _jump(schedule, at, jump_at - schedule.jitter_s, created_at)
+                at, more = _jump(schedule, at, jump_at - schedule.jitter_s - 1e-6, created_at)
                 skipped, count = [skipped[0], at], count + more
         at = following(schedule, at, created_at)
     if schedule.misfire is Misfire.ONCE and skipped and len(due) < left:

@@ -19,6 +19,8 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _ITEM = re.compile(r"(?P<first>\*|\?|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\w+))?\Z", re.ASCII)
 _Refuse = Callable[[int, str, str], InvalidSchedule]
+# croniter 7.0 takes a range of one, such as 22-22, for all there are.
+_ONE = re.compile(r"\b(\w+)-\1(?:/\w+)?(?=,|\Z)", re.ASCII)
 _NTH = re.compile(r"(?P<day>\w+)#(?P<nth>\w+)\Z", re.ASCII)
 
 
@@ -63,7 +65,7 @@ def check(expression: object) -> str:
     for (start, part), each in zip(parts, FIELDS, strict=True):
         for offset, item in _items(part):
             _check_item(expression, start + offset, item, each)
-    return " ".join(part for _start, part in parts)
+    return " ".join(_ONE.sub(r"\1", part) for _start, part in parts)
 
 
 _EXAMPLE = "write five fields: minute hour day month weekday, such as '30 9 * * mon-fri'"
