@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 import typer.main
 import yaml
 
+import beat
+from beat.probe import alive
 from workers import APP_VARIABLE, Role
 from workers.default import ROLE
 
@@ -44,6 +47,19 @@ def interpolated(text: str, **variables: str) -> str:
 
 def test_the_default_role_is_a_command_line_the_worker_understands() -> None:
     assert parse(ROLE.command("tasks:orch"))["pool"] == "prefork"
+
+
+def test_the_beat_pod_is_a_command_line_that_is_understood() -> None:
+    assert parse(beat.command("tasks:orch"))["heartbeat"] == beat.HEARTBEAT
+    assert parse(beat.command(None))["app"] is None
+
+
+def test_the_probe_says_whether_the_beat_was_heard_lately(tmp_path: Path) -> None:
+    heartbeat = tmp_path / "heartbeat"
+    assert not alive(heartbeat, time.time())
+    heartbeat.touch()
+    assert alive(heartbeat, time.time())
+    assert not alive(heartbeat, time.time() + 60)
 
 
 def test_a_role_turns_into_a_command_line() -> None:
