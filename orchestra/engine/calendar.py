@@ -22,7 +22,7 @@ MOST_AT_ONCE = 100
 """Runs that one look at a job creates at most; the job stays due when there are more."""
 _COUNTED = 1000
 """Times of a cron job that are gone through one by one; of a longer gap only the end is looked at."""
-_ANY = datetime.min.replace(year=2024)
+_ANY = datetime(2024, 1, 1, tzinfo=UTC).replace(tzinfo=None)
 _YEARS = 8
 """How far a cron expression is followed: from one leap day to the next, over a century."""
 
