@@ -53,7 +53,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = given.store or f"sqlite:///{folder}/state.db"
-        store = open_store(Settings(store=url, window=1_000_000))
+        store = open_store(Settings(store=url, window=100_000))
         nowhere = Nowhere()
         cycle = Cycle(store, nowhere, time.time, "beat")
         filling = time.monotonic()
