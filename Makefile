@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel clean
+.PHONY: help demo test simulate check format wheel clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +17,9 @@ demo: $(VENV)/base.stamp ## Analyse this machine's standard library as one durab
 
 test: $(VENV)/all.stamp ## Run all tests; servers they need are found, started or installed (ARGS="-k name", ...)
 	$(BIN)/pytest $(ARGS)
+
+simulate: $(VENV)/all.stamp ## Hunt for holes with simulated faults (SEEDS=20000), or play one seed again (SEED=7)
+	$(BIN)/python -m orchestra.testing.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))
 
 check: $(VENV)/all.stamp ## Format, lint, types and import contracts, as the CI runs them
 	$(BIN)/ruff format --check .

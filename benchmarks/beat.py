@@ -1,14 +1,14 @@
 """What one beat costs with many jobs: its share of a core with 100,000 jobs, of which ten are due each second.
 
-    python benchmarks/beat.py [--jobs 100000] [--per-second 10] [--seconds 30] [--store URL]
+python benchmarks/beat.py [--jobs 100000] [--per-second 10] [--seconds 30] [--store URL]
 """
 
 import argparse
-import os
 import resource
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestra.model.job import ScheduledJob
 from orchestra.model.record import JobRecord
@@ -33,8 +33,6 @@ class Nowhere:
 
 def fill(store: Store, jobs: Jobs, count: int, per_second: int) -> None:
     """Store jobs whose times are spread evenly."""
-    from dataclasses import replace
-
     pattern = jobs.add(ScheduledJob(print, input="{scheduled_for}", interval_seconds=count / per_second))
     begin = time.time() + 5
     for n in range(count - 1):
@@ -57,22 +55,21 @@ def main() -> None:
         nowhere = Nowhere()
         cycle = Cycle(store, nowhere, time.time, "beat")
         filling = time.monotonic()
-        database = getattr(store, "_database", None)
-        if database is not None and database.kind == "sqlite":
-            database._connection.execute("PRAGMA synchronous=OFF")  # only while it is filled
-        fill(store, Jobs(cycle, Registry(travels=False), lambda: "q"), given.jobs, given.per_second)
-        if database is not None and database.kind == "sqlite":
-            database._connection.execute("PRAGMA synchronous=FULL")
+        fill(store, Jobs(cycle, Registry(travels=False), "q"), given.jobs, given.per_second)
         print(f"{given.jobs} jobs stored in {time.monotonic() - filling:.1f} s")
         thread = SchedulerThread(Scheduler(cycle))
         thread.start()
-        time.sleep(6)  # whatever became due while it was filled
+        while (due := store.due_jobs(time.time(), 1))[0]:
+            time.sleep(1)  # whatever became due while it was filled comes first
+        print(f"next due in {(due[1] or 0) - time.time():.1f} s")
         before, begun, fired = resource.getrusage(resource.RUSAGE_SELF), time.monotonic(), nowhere.count
         time.sleep(given.seconds)
         after, span = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - begun
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         thread.stop()
-        print(f"{(nowhere.count - fired) / span:.1f} fired a second, {100 * used / span:.1f} % of a core (pid {os.getpid()})")
+        print(
+            f"{(nowhere.count - fired) / span:.1f} fired a second, {100 * used / span:.1f} % of a core (pid {os.getpid()})"
+        )
         store.close()
 
 

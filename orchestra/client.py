@@ -1,51 +1,35 @@
 """Orchestrator: the door for producers."""
 
-import hashlib
-import json
-import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
 from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 from urllib.parse import quote
 
+from orchestra import history
 from orchestra.bus.tail import Handler, Tail
-from orchestra.engine.plan import Plan, plan
-from orchestra.errors import InvalidOption, SettingsError, UnknownId, WouldDeadlock
+from orchestra.errors import InvalidOption, SettingsError
 from orchestra.model import event as events
 from orchestra.model import options, template
 from orchestra.model.event import Event
 from orchestra.model.function import WorkflowFunction
-from orchestra.model.graph import Graph
-from orchestra.model.ids import StepRef, new_id
 from orchestra.model.job import JobOptions, ScheduledJob
-from orchestra.model.lower import graph_of
-from orchestra.model.options import DEFAULT_PRIORITY, Duration
-from orchestra.model.record import JobRecord, RunRecord, StepRecord
+from orchestra.model.options import Duration
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import NOTHING, Task, WorkflowRun
-from orchestra.model.workflow import ExecutionPattern, Workflow, single
-from orchestra.store.contract import Created, NewRun, RunFilter, Store
+from orchestra.model.workflow import ExecutionPattern, Workflow, graph_of
+from orchestra.store.contract import RunFilter, Store
 
 if TYPE_CHECKING:
-    from orchestra.runtime.jobs import Jobs
     from orchestra.wiring import Parts
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T", bound=Handler)
-E = TypeVar("E", bound=StrEnum)
 Waitable = TypeVar("Waitable", Task, WorkflowRun)
-
-HINT_AFTER_S = 3.0
-_FIRST_POLL_S, _LAST_POLL_S = 0.002, 0.1
 
 
 class Orchestrator:
@@ -84,26 +68,23 @@ class Orchestrator:
         concurrency: int | None = None,
         modules: Iterable[str] | None = None,
     ) -> None:
-        self._closing = self._closed = False
-        from orchestra import settings, wiring  # here, so that ``import orchestra`` stays quick
+        # Imported here, so that ``import orchestra`` stays quick.
+        from orchestra import handles, lifetime, schedules, settings, submission, waiting, wiring
 
         if state_file is not None:
             if broker not in (None, settings.MEMORY) or store is not None or app is not None:
                 raise SettingsError("state_file=… is for an embedded orchestrator; give store=… with a broker")
             broker, store = settings.MEMORY, f"sqlite:///{quote(str(Path(state_file).expanduser().absolute()))}"
-        self._parts: Parts = wiring.build(
-            settings.load(
-                broker=broker,
-                store=store,
-                queue=queue,
-                concurrency=concurrency,
-                modules=None if modules is None else tuple(modules),
-            ),
-            app,
-        )
+        named = None if modules is None else tuple(modules)
+        given = settings.load(broker=broker, store=store, queue=queue, concurrency=concurrency, modules=named)
+        self._parts: Parts = wiring.build(given, app)
         self._clock = self._parts.cycle.clock
-        self._changed = threading.Condition()
-        self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._subject)
+        self._lifetime = lifetime.Lifetime(self._parts.store)
+        self._waiting = waiting.Waiting(self._lifetime, self._parts.local, self._clock)
+        self._handles = handles.Handles(self._lifetime, self._waiting)
+        self._schedules = schedules.Schedules(self._parts, self._lifetime, self._handles)
+        self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._schedules.subject)
+        self._submission = submission.Submission(self._parts, self._lifetime, self._handles, self._tail)
         self._stop_watching = self._store.watch(self._on_commit)
         self._resume()
 
@@ -150,22 +131,7 @@ class Orchestrator:
                 name, agent, input, kwargs=kwargs, priority=priority, metadata=metadata, callback=callback,
                 retry=retry, timeout=timeout, queue=queue,
             )  # fmt: skip
-        compiled = self._plan(single(task), None)
-        new = NewRun(
-            id=task.id,
-            name=task.name,
-            workflow_id=task.id,
-            plan=compiled,
-            single=True,
-            priority=compiled.steps[0].priority,
-            metadata=task.metadata,
-            key=None if key is None else options.text("key", key),
-            fingerprint=None if key is None else _fingerprint(compiled, single=True),
-        )
-        created = self._create(new, [(task, 0)])
-        task.bind(self, StepRef(created.run_id, 0))
-        task.id = created.run_id
-        return task
+        return self._submission.task(task, key)
 
     def submit_workflow(
         self,
@@ -193,25 +159,9 @@ class Orchestrator:
             DefinitionError: It cannot be run as given; nothing has been stored.
             KeyConflict: The key belongs to another run.
         """
-        graph = graph_of(workflow, input, kwargs or {}, pattern)
-        compiled = self._plan(graph, priority)
-        run_id = new_id()
+        graph = graph_of(workflow, input, kwargs, pattern)
         tasks = workflow.tasks if isinstance(workflow, Workflow) else []
-        numbered = [(tasks[step.position], step.n) for step in compiled.steps] if tasks else []
-        new = NewRun(
-            id=run_id,
-            name=graph.name,
-            workflow_id=graph.id,
-            plan=compiled,
-            priority=DEFAULT_PRIORITY if priority is None else priority,
-            metadata=options.metadata(metadata),
-            key=None if key is None else options.text("key", key),
-            fingerprint=None if key is None else _fingerprint(compiled),
-        )
-        created = self._create(new, numbered)
-        for task, n in numbered:
-            task.bind(self, StepRef(created.run_id, n))
-        return WorkflowRun(created.run_id, self)
+        return self._submission.workflow(graph, tasks, priority=priority, metadata=metadata, key=key)
 
     def compile(
         self,
@@ -221,10 +171,10 @@ class Orchestrator:
         kwargs: Mapping[str, object] | None = None,
         pattern: ExecutionPattern = ExecutionPattern.PARALLEL,
     ) -> Any:
-        """Return the plan of a workflow as Celery signatures: ``chain``, ``group`` and ``chord``. Nothing is submitted."""
+        """Return the plan of a workflow as Celery signatures: ``chain``, ``group``, ``chord``. Nothing is submitted."""
         from orchestra.runtime.canvas import lower
 
-        return lower(self._plan(graph_of(workflow, input, kwargs or {}, pattern), None), self._parts.app)
+        return lower(self._submission.plan(graph_of(workflow, input, kwargs, pattern)), self._parts.app)
 
     # --- scheduling ---------------------------------------------------------------------------------------------
 
@@ -239,7 +189,7 @@ class Orchestrator:
     ) -> ScheduledJob:
         """Schedule a job: a ready ``ScheduledJob``, or what one is made of.
 
-        ``orch.schedule(agent=report, input="Report of {scheduled_for}", cron="0 9 * * mon-fri", timezone="Asia/Tokyo")``
+        ``orch.schedule(agent=report, input="Of {scheduled_for}", cron="0 9 * * mon-fri", timezone="Asia/Seoul")``
 
         Scheduling an id again replaces that job; where its times stay as they were, it goes on where it was.
 
@@ -250,14 +200,11 @@ class Orchestrator:
             job = ScheduledJob(agent, workflow, input=input, **given)
         elif agent is not None or workflow is not None or input is not NOTHING or given:
             raise InvalidOption("schedule", job, "a ready ScheduledJob alone; put the options on it")
-        self._check_open()
-        job.bind(self, self._jobs.add(job))
-        self._beat()
-        return job
+        return self._schedules.add(job)
 
     def jobs(self) -> list[ScheduledJob]:
         """Return all scheduled jobs, oldest first."""
-        return [ScheduledJob.of_record(each, self) for each in self._jobs.all()]
+        return self._schedules.all()
 
     def get_job(self, id: str) -> ScheduledJob:
         """Return a scheduled job.
@@ -265,7 +212,7 @@ class Orchestrator:
         Raises:
             UnknownId: There is none.
         """
-        return ScheduledJob.of_record(self.read_job(id), self)
+        return self._schedules.get(id)
 
     # --- what the store holds -----------------------------------------------------------------------------------
 
@@ -277,7 +224,7 @@ class Orchestrator:
         """
         run = self._store.run(id)
         if run is None or run.single:
-            return self._find(id).status
+            return self._handles.find_step(id).status
         return run.status
 
     @overload
@@ -292,14 +239,8 @@ class Orchestrator:
         Raises:
             UnknownId: There is none.
         """
-        if id is None:
-            record = self._find(run_id)
-        else:
-            found = [each for each in self.read_steps(run_id) if id in (each.key, each.name, str(each.ref))]
-            if not found:
-                raise UnknownId("task", id)
-            record = found[0]
-        return Task.of_record(record, self, single=record.key == record.ref.run_id)
+        find = self._handles.find_step
+        return self._handles.task(find(run_id) if id is None else find(id, run_id))
 
     def get_run(self, id: str) -> WorkflowRun:
         """Return a run; a task that was submitted alone is a run with one task.
@@ -307,7 +248,7 @@ class Orchestrator:
         Raises:
             UnknownId: There is none.
         """
-        return WorkflowRun(id, self, self.read_run(id))
+        return WorkflowRun(id, self._handles, self._handles.read_run(id))
 
     def runs(
         self,
@@ -325,13 +266,13 @@ class Orchestrator:
             since: Created at or after this time; a timedelta counts back from now.
         """
         where = RunFilter(
-            None if status is None else _member(WorkflowStatus, "status", status),
+            None if status is None else options.member(WorkflowStatus, "status", status),
             name,
             options.metadata(metadata),
-            _since(since, self._clock()),
-            _limit(limit),
+            options.since(since, self._clock()),
+            options.at_least_one("limit", limit),
         )
-        return [WorkflowRun(record.id, self, record) for record in self._store.runs(where)]
+        return [WorkflowRun(record.id, self._handles, record) for record in self._store.runs(where)]
 
     def counts(self, run_id: str) -> dict[TaskStatus, int]:
         """Return how many steps of a run have each status; cheap, for progress."""
@@ -339,8 +280,7 @@ class Orchestrator:
 
     def running(self, run_id: str) -> list[Task]:
         """Return the tasks of a run that are running now."""
-        found = self._store.steps(run_id, TaskStatus.RUNNING)
-        return [Task.of_record(each, self, single=each.key == run_id) for each in found]
+        return [self._handles.task(each) for each in self._store.steps(run_id, TaskStatus.RUNNING)]
 
     # --- control ------------------------------------------------------------------------------------------------
 
@@ -353,11 +293,8 @@ class Orchestrator:
         Raises:
             UnknownId: There is neither.
         """
-        if self._store.run(id) is not None:
-            recorded = self._store.cancel(id, None, self._clock())
-        else:
-            ref = self._find(id).ref
-            recorded = self._store.cancel(ref.run_id, ref.n, self._clock())
+        run_id, n = (id, None) if self._store.run(id) is not None else self._handles.find_step(id).ref
+        recorded = self._store.cancel(run_id, n, self._clock())
         if recorded is None:
             return False
         self._parts.cycle.send(recorded.dispatches)
@@ -400,7 +337,7 @@ class Orchestrator:
         Raises:
             InvalidOption: There is no event of that type, or the handler takes other arguments.
         """
-        self._check_open()
+        self._lifetime.check()
         pattern = events.check_pattern(event)
         if handler is None:
             return partial(self.on, pattern)
@@ -423,18 +360,7 @@ class Orchestrator:
             run: Only of this run.
             type: Only of this type; a pattern such as ``task.*`` is possible.
         """
-        pattern = "*" if type is None else events.check_pattern(type)
-        behind = (0, -1) if after is None else events.position(after)
-        found: deque[Event] = deque(maxlen=_limit(limit) if after is None else None)
-        # The newest ones may be far apart when only some are wanted; then the log is read from its beginning.
-        newest = after is None and run is None and type is None
-        cursor = behind[0] if after is None else behind[0] - 1
-        while True:
-            page, last = self._store.events(cursor, limit if newest else 1000, run_id=run, newest=newest)
-            found += [each for each in page if events.matches(pattern, each.type) and events.position(each.id) > behind]
-            if newest or last == cursor or (after is not None and len(found) >= limit):
-                return list(found)[:limit]
-            cursor = last
+        return history.read(self._store, run=run, type=type, after=after, limit=limit)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -449,22 +375,26 @@ class Orchestrator:
         """What it is made of; for the command line and for tests."""
         return self._parts
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or is being closed."""
+        return self._lifetime.closing
+
     def close(self) -> None:
         """Stop what it started; a second time does nothing. Takes less than half a second."""
-        if self._closing:
+        if self._lifetime.closing:
             return
-        self._closing = True
+        self._lifetime.closing = True
         if self._parts.local is not None:
             self._parts.local.stop()
         self._tail.close()
         self._stop_watching()
-        self._closed = True
-        self._parts.store.close()
+        self._lifetime.end()
         self._on_commit()
 
     def __repr__(self) -> str:
         where = "embedded" if self._parts.settings.embedded else "distributed"
-        return f"<Orchestrator {where} {self._parts.store.url}{' closed' if self._closing else ''}>"
+        return f"<Orchestrator {where} {self._parts.store.url}{' closed' if self.closed else ''}>"
 
     def __enter__(self) -> Self:
         return self
@@ -474,184 +404,11 @@ class Orchestrator:
     ) -> None:
         self.close()
 
-    # --- what handles need (orchestra.model.task.Owner) -----------------------------------------------------------
-
-    def read_step(self, ref: StepRef) -> StepRecord:
-        """Return the record of a step."""
-        record = self._store.step(ref)
-        if record is None:
-            raise UnknownId("task", str(ref))
-        return record
-
-    def read_run(self, run_id: str) -> RunRecord:
-        """Return the record of a run."""
-        record = self._store.run(run_id)
-        if record is None:
-            raise UnknownId("run", run_id)
-        return record
-
-    def read_steps(self, run_id: str) -> list[StepRecord]:
-        """Return the records of all steps of a run."""
-        return self._store.steps(run_id)
-
-    def read_output(self, run: RunRecord) -> object:
-        """Return the output of a run that has completed."""
-        shape = self._store.result_template(run.id)
-        needs = template.references(shape)
-        texts = self._store.outputs(run.id, needs)
-        # What was not taken has no output.
-        return template.fill(shape, {n: self.decode(texts[n]) if n in texts else None for n in needs})
-
-    def decode(self, text: str) -> object:
-        """Return the value of stored JSON."""
-        from orchestra.runtime.codec import decode
-
-        return decode(text)
-
-    def wait_step(self, ref: StepRef, timeout_s: float | None) -> StepRecord:
-        """Wait until a step has ended."""
-
-        def look() -> StepRecord | None:
-            record = self.read_step(ref)
-            return record if record.status.ended else None
-
-        return self._wait(look, str(ref), timeout_s)
-
-    def wait_run(self, run_id: str, timeout_s: float | None) -> RunRecord:
-        """Wait until a run has ended."""
-
-        def look() -> RunRecord | None:
-            record = self.read_run(run_id)
-            return record if record.status.ended else None
-
-        return self._wait(look, run_id, timeout_s)
-
-    # --- what handles of jobs need (orchestra.model.job.JobOwner) -------------------------------------------------
-
-    def read_job(self, job_id: str) -> JobRecord:
-        """Return the record of a job."""
-        return self._jobs.read(job_id)
-
-    def pause_job(self, job_id: str) -> JobRecord:
-        """Fire no more."""
-        return self._jobs.pause(job_id)
-
-    def resume_job(self, job_id: str) -> JobRecord:
-        """Fire again."""
-        record = self._jobs.resume(job_id)
-        self._beat()
-        return record
-
-    def trigger_job(self, job_id: str) -> WorkflowRun:
-        """Run a job now."""
-        self._beat()
-        return WorkflowRun(self._jobs.trigger(job_id), self)
-
-    def delete_job(self, job_id: str) -> bool:
-        """Delete a job."""
-        return self._jobs.delete(job_id)
-
-    def backfill_job(self, job_id: str, start: datetime, end: datetime, max_parallel: int) -> JobRecord:
-        """Create the runs that a job has missed."""
-        record = self._jobs.backfill(job_id, start, end, max_parallel)
-        self._beat()
-        return record
-
-    def job_times(self, record: JobRecord, count: int) -> Sequence[float]:
-        """Return the next times of a job."""
-        return self._jobs.times(record, count)
-
-    def job_runs(self, job_id: str, limit: int) -> list[WorkflowRun]:
-        """Return the runs of a job, newest first."""
-        found = self._store.runs(RunFilter(job_id=job_id, limit=limit))
-        return [WorkflowRun(each.id, self, each) for each in found]
-
     # --- inside -------------------------------------------------------------------------------------------------
 
     @property
     def _store(self) -> Store:
-        if self._closed:
-            self._check_open()
-        return self._parts.store
-
-    def _check_open(self) -> None:
-        if self._closing:
-            raise InvalidOption("orchestrator", self, "one that is open; this one was closed")
-
-    @property
-    def _jobs(self) -> "Jobs":
-        from orchestra.runtime.jobs import Jobs
-
-        parts = self._parts
-        return Jobs(parts.cycle, parts.registry, lambda: parts.queue)
-
-    def _beat(self) -> None:
-        """An embedded orchestrator fires its jobs itself."""
-        local = self._parts.local
-        if local is not None:
-            local.serve(self._jobs.queues())
-            local.start()
-            local.wake_beat()
-
-    def _plan(self, graph: Graph, priority: int | None) -> Plan:
-        default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
-        return plan(graph, self._parts.registry.bind, priority=default, queue=self._parts.settings.queue)
-
-    def _create(self, new: NewRun, numbered: Sequence[tuple[Task, int]]) -> Created:
-        self._check_open()
-        local = self._parts.local
-        if local is not None:
-            local.serve({step.queue for step in new.plan.steps})
-            local.start()
-        self._parts.cycle.publisher.check()
-        stops: list[Callable[[], bool]] = []
-        try:
-            # Before the tasks exist: they may have ended before ``submit`` returns.
-            stops += [self._call_back(task, StepRef(new.id, n), new.single) for task, n in numbered if task.callback]
-            (created,) = self._store.create_runs([new], self._clock())
-        except BaseException:
-            for stop in stops:
-                stop()
-            raise
-        if created.existing:
-            for stop in stops:
-                stop()
-            self._call_back_of_existing(created.run_id, [each for each in numbered if each[0].callback], new.single)
-        self._parts.cycle.send(created.dispatches)
-        return created
-
-    def _call_back(self, task: Task, ref: StepRef, single: bool) -> Callable[[], bool]:
-        assert task.callback is not None
-        return self._tail.subscribe_once(events.TASK_ENDS, task.callback, ref.run_id if single else str(ref))
-
-    def _call_back_of_existing(self, run_id: str, numbered: Sequence[tuple[Task, int]], single: bool) -> None:
-        """The run was there before: its tasks may have ended long ago, or may be ending now."""
-        for task, n in numbered:
-            ref = StepRef(run_id, n)
-            stop = self._call_back(task, ref, single)
-            record = self.read_step(ref)
-            if record.status.ended and stop() and task.callback is not None:
-                self._tail.call(task.callback, Task.of_record(record, self, single=single))
-
-    def _subject(self, event: Event) -> object:
-        if event.type.startswith("task.") and event.task_id is not None and event.run_id is not None:
-            n = 0 if event.task_id == event.run_id else int(event.task_id.rpartition(".")[2])
-            record = self.read_step(StepRef(event.run_id, n))
-            return Task.of_record(record, self, single=event.task_id == event.run_id)
-        if event.type.startswith("workflow.") and event.run_id is not None:
-            return WorkflowRun(event.run_id, self)
-        if event.type.startswith("job.") and event.job_id is not None:
-            job = self._store.job(event.job_id)
-            return event if job is None else ScheduledJob.of_record(job, self)  # it may have been deleted since
-        return event
-
-    def _find(self, id: str) -> StepRecord:
-        run_id, dot, n = id.rpartition(".")
-        record = self._store.step(StepRef(run_id, int(n))) if dot and n.isdigit() else None
-        record = record or self._store.step(StepRef(id, 0)) or self._store.find_step(id)
-        if record is None:
-            raise UnknownId("task or run", id)
-        return record
+        return self._lifetime.store
 
     def _resume(self) -> None:
         """Open work in a state file goes on by itself."""
@@ -665,80 +422,19 @@ class Orchestrator:
 
     def _on_commit(self) -> None:
         self._tail.ring()
-        with self._changed:
-            self._changed.notify_all()
-
-    def _wait(self, look: Callable[[], Any], what: str, timeout_s: float | None) -> Any:
-        from orchestra.runtime.body import running_step
-
-        if running_step() is not None:
-            raise WouldDeadlock(what)
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        hint_at = time.monotonic() + HINT_AFTER_S
-        poll = _FIRST_POLL_S
-        while (found := look()) is None:
-            now = time.monotonic()
-            if end is not None and now >= end:
-                raise TimeoutError(f"{what!r} had not ended after {timeout_s:g} s; it goes on")
-            if now >= hint_at:
-                hint_at = float("inf")
-                self._hint()
-            self._pause(poll if end is None else min(poll, end - now))
-            poll = min(_LAST_POLL_S, poll * 1.5)
-        return found
-
-    def _pause(self, longest_s: float) -> None:
-        """Wait for a commit of this process, or for a poll to be due: other processes' commits are not heard."""
-        with self._changed:
-            self._changed.wait(longest_s)
-
-    def _hint(self) -> None:
-        """Somebody waits: say so if no worker serves a queue that has steps ready."""
-        served = {queue for lease in self._store.leases() if lease.expires_at > self._clock() for queue in lease.queues}
-        served |= self._parts.local.queues if self._parts.local is not None else set()
-        for queue, depth in self._store.depth().items():
-            if queue not in served:
-                logger.warning(
-                    "%d tasks are ready on queue %r and no worker serves it; start one with: "
-                    "orchestra worker --app MODULE:ATTRIBUTE --queues %s",
-                    depth,
-                    queue,
-                    queue,
-                )
+        self._waiting.ring()
 
 
-@lru_cache(maxsize=1)
+_one_for_all = lru_cache(maxsize=1)(Orchestrator)
+_choosing = threading.Lock()
+
+
 def default() -> Orchestrator:
-    """Return the orchestrator of this process that is made from the settings, at first use."""
-    return Orchestrator()
+    """Return the orchestrator of this process that is made from the settings, at first use.
 
-
-def _member(kind: type[E], option: str, value: object) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InvalidOption(option, value, f"one of {', '.join(kind)}") from None
-
-
-def _limit(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InvalidOption("limit", value, "a whole number of at least 1")
-    return value
-
-
-def _fingerprint(compiled: Plan, *, single: bool = False) -> str:
-    # The name of a task that is submitted alone is only a label; in a workflow others see it.
-    what = [["" if single else step.name, step.target.path, step.input.to_json()] for step in compiled.steps]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _since(since: datetime | timedelta | None, now: float) -> float | None:
-    match since:
-        case None:
-            return None
-        case timedelta():
-            return now - since.total_seconds()
-        case datetime():
-            if since.tzinfo is None:
-                raise InvalidOption("since", since, "a datetime with a time zone, or a timedelta")
-            return since.timestamp() - 1e-6  # a datetime is rounded: a run's own created_at has to find it
+    When that one has been closed, the next call makes a new one.
+    """
+    with _choosing:
+        if _one_for_all().closed:
+            _one_for_all.cache_clear()
+        return _one_for_all()

@@ -17,6 +17,7 @@
     │   └── StoreUnavailable
     ├── UnknownId (LookupError)           the store holds no such run, task or job
     ├── KeyConflict (ValueError)          an idempotency key was used for something else, or an id twice
+    ├── Closed (RuntimeError)             an orchestrator is used after it was closed
     ├── WouldDeadlock (RuntimeError)      a step waits for another step while it holds a worker
     ├── TaskFailed                        raised by ``raise_for_status()`` only
     └── StepError                         how a step can end other than by its body's own exception
@@ -210,6 +211,17 @@ class KeyConflict(OrchestraError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.key!r} already belongs to run {self.run_id!r}: {self.reason}"
+
+
+class Closed(OrchestraError, RuntimeError):
+    """An orchestrator is used after it was closed. ``store`` is the URL of its store, without the password."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        super().__init__(store)
+
+    def __str__(self) -> str:
+        return f"the orchestrator of {self.store!r} was closed; make a new one"
 
 
 class WouldDeadlock(OrchestraError, RuntimeError):

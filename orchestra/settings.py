@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     lease_s: float = Field(5.0, ge=1.0, le=3600.0)
     """Seconds after which a worker that does not renew its lease counts as dead; renewed three times in it."""
     window: int = Field(64, ge=1, le=100_000)
-    """Ready steps of one queue and priority that are with the broker at a time."""
+    """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more."""
 
     @field_validator("modules", mode="before")
     @classmethod

@@ -26,14 +26,13 @@ _BROKERS = ("redis://", "rediss://", "unix://", "sentinel://", "amqp://", "amqps
 class Parts:
     """What an orchestrator is made of."""
 
-    settings: Settings
+    given: Settings
     store: Store
     app: Any
     adapter: Adapter
     registry: Registry
     local: LocalWorker | None
     """The worker inside this process, when the orchestrator is embedded."""
-    publisher: MemoryPublisher | BrokerPublisher
     is_adopted: bool = False
     """Whether the application is one that the user had before."""
 
@@ -43,20 +42,20 @@ class Parts:
         return self.adapter.cycle
 
     @property
-    def queue(self) -> str:
-        """The queue of tasks that name none. An adopted application's own, which its workers serve, if none was set.
+    def settings(self) -> Settings:
+        """The settings in effect. Without a queue of their own, steps go to that of an adopted application.
 
         Not asked for before it is needed: the application may be configured after it was adopted.
         """
-        if self.is_adopted and "queue" not in self.settings.model_fields_set:
-            return str(self.app.conf.task_default_queue)
-        return self.settings.queue
+        if not self.is_adopted or "queue" in self.given.model_fields_set:
+            return self.given
+        return self.given.model_copy(update={"queue": str(self.app.conf.task_default_queue)})
 
     @property
     def served(self) -> list[str]:
         """The queues of a worker that is told none: also the plain calls of an adopted application are for it."""
         own: list[str] = list(self.app.amqp.queues.consume_from) if self.is_adopted else []
-        return list(dict.fromkeys([self.queue, *own]))
+        return list(dict.fromkeys([self.settings.queue, *own]))
 
 
 def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time.time) -> Parts:
@@ -114,11 +113,10 @@ def _embedded(settings: Settings, clock: Callable[[], float]) -> Parts:
     broker = MemoryBroker()
     app = embedded_app(broker, settings.queue)
     registry = Registry(modules=settings.modules, travels=False)
-    publisher = MemoryPublisher(broker, settings.queue)
-    adapter = _adapter(store, publisher, registry, clock)
+    adapter = _adapter(store, MemoryPublisher(broker, settings.queue), registry, clock)
     add_generic_task(app, adapter)
     local = LocalWorker(app, broker, adapter, settings.concurrency, settings.lease_s)
-    return Parts(settings, store, app, adapter, registry, local, publisher)
+    return Parts(settings, store, app, adapter, registry, local)
 
 
 def _adopted(settings: Settings, app: Any, clock: Callable[[], float]) -> Parts:
@@ -136,11 +134,10 @@ def _shared(
 
     store = open_store(settings)
     registry = Registry(modules=settings.modules, travels=True, celery_task=lambda name: name in app.tasks)
-    publisher = BrokerPublisher(app, broker_priority)
-    adapter = _adapter(store, publisher, registry, clock)
+    adapter = _adapter(store, BrokerPublisher(app, broker_priority), registry, clock)
     equip(adapter)
     add_steps(app, adapter, settings.lease_s)
-    return Parts(settings, store, app, adapter, registry, None, publisher, is_adopted)
+    return Parts(settings, store, app, adapter, registry, None, is_adopted)
 
 
 def _adapter(store: Store, publisher: Publisher, registry: Registry, clock: Callable[[], float]) -> Adapter:

@@ -12,10 +12,10 @@ from orchestra import RetryPolicy, task, workflow
 TRACE = "ORCHESTRA_TEST_TRACE"
 
 
-def note(what: str) -> None:
+def note(what: str, trace: Path | None = None) -> None:
     """Append a line to the trace. One write of an append-only file: lines of several processes do not mix."""
     line = f"{time.time():.6f}\t{os.getpid()}\t{what}\n"
-    file = os.open(os.environ[TRACE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    file = os.open(trace or os.environ[TRACE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, line.encode())
     finally:
@@ -73,6 +73,15 @@ def nap_of(name: str, seconds: float) -> str:
     """Sleep under a name of its own."""
     note(f"{name} begins")
     time.sleep(seconds)
+    note(f"{name} ends")
+    return name
+
+
+def hold(name: str) -> str:
+    """Run until the test says `release` and the name."""
+    note(f"{name} begins")
+    while not times_noted(f"release {name}"):
+        time.sleep(0.01)
     note(f"{name} ends")
     return name
 

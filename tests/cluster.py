@@ -1,22 +1,26 @@
 """A broker, a store and worker processes of one test, and the trace that bodies leave."""
 
+import base64
 import json
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self, cast
 
 import redis
 
 from orchestra import Orchestrator
-from tests.bodies import TRACE
+from tests.bodies import TRACE, note
 from tests.processes import Process, wait_until
 
 ROOT = Path(__file__).parent.parent
 APP = "tests.worker_app:orch"
+COPIES, COUNTING = "ORCHESTRA_TEST_COPIES", "ORCHESTRA_TEST_COUNTING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Cluster:
             cwd=ROOT,
             env={**self.env, **(env or {})},
         )
-        self._open.enter_context(process)
+        self._open.callback(process.kill9)  # an orderly stop takes two seconds, and is another test's subject
+        process.start()
         if ready:
             process.wait_for(" ready.")
         return process
@@ -87,6 +92,10 @@ class Cluster:
     def noted(self, prefix: str = "") -> Counter[str]:
         """Return how often each thing was noted."""
         return Counter(each.what for each in self.notes(prefix))
+
+    def release(self, name: str) -> None:
+        """Let the body that holds this name go on."""
+        note(f"release {name}", self.trace)
 
     def wait_for_note(self, prefix: str, count: int = 1, timeout: float = 20) -> Note:
         """Wait until something was noted so many times, and return the last of them."""
@@ -117,5 +126,91 @@ class Cluster:
 def _messages(client: redis.Redis, queue: str) -> Iterator[dict[str, Any]]:
     for key in client.scan_iter(f"{queue}*"):
         if client.type(key) == b"list":
-            for raw in client.lrange(key, 0, -1):
+            for raw in cast(list[bytes], client.lrange(key, 0, -1)):
                 yield {**json.loads(raw), "size": len(raw), "raw": raw, "key": key}
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One message as it was pushed to Redis."""
+
+    size: int
+    name: str
+    chain: Sequence[Mapping[str, Any]]
+
+
+class Eavesdropper:
+    """Listens to all messages that are pushed to the queues of a Redis server, for as long as it is open."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.sent: list[Sent] = []
+        self._client = client
+        self._listening = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def _listen(self) -> None:
+        with self._client.monitor() as monitor:
+            self._listening.set()
+            for command in monitor.listen():
+                words = command["command"].split(" ", 2)
+                if words[0] == "LPUSH":
+                    self._hear(words[2].replace('\\"', '"').replace("\\\\", "\\"))
+                if words[0] == "ECHO":
+                    return
+
+    def _hear(self, text: str) -> None:
+        message = json.loads(text)
+        _args, _kwargs, embed = json.loads(base64.b64decode(message["body"]))
+        headers = message["headers"]
+        self.sent.append(Sent(len(text), headers["shadow"] or headers["task"], embed["chain"] or ()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._listening.wait(5)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with redis.Redis(connection_pool=self._client.connection_pool) as client:
+            client.echo("that is all")
+        self._thread.join(5)
+
+
+class _Copies:
+    def __init__(self, inner: Any, times: int) -> None:
+        self._inner, self._times = inner, times
+
+    def publish(self, *arguments: Any) -> None:
+        for _ in range(self._times):
+            self._inner.publish(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def send_copies(orch: Orchestrator, times: int) -> None:
+    """Make an orchestrator send each message so many times."""
+    orch.parts.cycle.publisher = _Copies(orch.parts.cycle.publisher, times)
+
+
+class _Counted:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if threading.current_thread().name != "orchestra-reconciler":
+                note(f"store {name}")
+            return found(*arguments, **options)
+
+        return counted
+
+
+def count_calls(orch: Orchestrator) -> None:
+    """Make an orchestrator note each question that it asks its store, the reconciler's own aside."""
+    orch.parts.cycle.store = cast(Any, _Counted(orch.parts.store))

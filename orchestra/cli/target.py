@@ -2,8 +2,8 @@
 
 import functools
 import importlib
-import os
 import sys
+from pathlib import Path
 
 from orchestra.client import Orchestrator
 from orchestra.errors import SettingsError
@@ -32,17 +32,17 @@ def attribute(target: str, option: str) -> object:
     Raises:
         SettingsError: There is no such module or attribute.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    module_name, colon, name = target.partition(":")
-    if not colon:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module_name, _colon, name = target.partition(":")
+    if not (module_name and name):
         raise SettingsError(
             f"{option} {target!r} is not possible: expected module:attribute, such as project.flows:orch"
         )
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{option} {target!r}: {error}; the current folder is {os.getcwd()!r}") from error
+        raise SettingsError(f"{option} {target!r}: {error}; the current folder is {str(Path.cwd())!r}") from error
     try:
         return functools.reduce(getattr, name.split("."), module)
     except AttributeError:

@@ -137,7 +137,7 @@ class WorkflowFunction(Generic[P]):
         self.on_failure = check_on_failure(on_failure)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Run it here, like a plain function: each task is called at once; inside a workflow its steps become part of it.
+        """Run it here, like a plain function: each task is called at once. In a workflow its steps become part of that.
 
         A body that says ``.after(…)`` or ``.on_any()`` says something about steps, and can only be submitted.
         """

@@ -225,7 +225,7 @@ class Builder:
     def _position(self, value: object) -> int | None:
         if not isinstance(value, StepHandle):
             return None
-        if value._builder is not self:  # pyright: ignore[reportPrivateUsage]
+        if value._builder is not self:  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
             raise InvalidOption("argument", value, "a step of the workflow that is being built")
         return value.position
 

@@ -1,8 +1,9 @@
 """Options that people give: checked once, where they are given, with an error that says what was expected."""
 
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import TypeAlias, cast
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias, TypeVar, cast
 
 from orchestra.errors import InvalidOption
 from orchestra.model import template
@@ -10,6 +11,8 @@ from orchestra.model import template
 DEFAULT_PRIORITY = 5
 LONGEST_NAME = 200
 LONGEST_TIMEOUT_S = 366 * 86_400.0
+
+E = TypeVar("E", bound=StrEnum)
 
 Duration: TypeAlias = float | int | timedelta
 """Seconds, or a timedelta."""
@@ -56,6 +59,27 @@ def at_least_one(option: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidOption(option, value, "a whole number of at least 1")
     return value
+
+
+def member(kind: type[E], option: str, value: object) -> E:
+    """Return the member of an enumeration that a value or text names, or raise InvalidOption."""
+    try:
+        return kind(value)
+    except ValueError:
+        raise InvalidOption(option, value, f"one of {', '.join(kind)}") from None
+
+
+def since(value: datetime | timedelta | None, now: float) -> float | None:
+    """Return a point in time, in seconds since the epoch; a timedelta counts back from now. Or raise InvalidOption."""
+    match value:
+        case None:
+            return None
+        case timedelta():
+            return now - value.total_seconds()
+        case datetime():
+            if value.tzinfo is None:
+                raise InvalidOption("since", value, "a datetime with a time zone, or a timedelta")
+            return value.timestamp() - 1e-6  # a datetime is rounded: a run's own created_at has to find it
 
 
 def fallback(value: object) -> object:

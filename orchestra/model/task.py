@@ -104,7 +104,8 @@ class Task:
         task.id = record.ref.run_id if single else record.key
         task.name, task.agent, task.input, task.kwargs = record.name, record.target, NOTHING, {}
         task.metadata, task.callback = dict(record.metadata), None
-        task._owner, task._ref, task._record = owner, record.ref, record
+        task.bind(owner, record.ref)
+        task._record = record  # noqa: SLF001
         return task
 
     def bind(self, owner: Owner, ref: StepRef) -> None:

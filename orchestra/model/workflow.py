@@ -10,6 +10,7 @@ from typing import cast
 from orchestra.errors import ContradictoryOrder, CyclicDependency, DuplicateName, InvalidOption, UnknownDependency
 from orchestra.model import options, template
 from orchestra.model.condition import check
+from orchestra.model.function import WorkflowFunction
 from orchestra.model.graph import Graph, GraphStep, check_on_failure, takes_input
 from orchestra.model.ids import new_id
 from orchestra.model.task import NOTHING, Task
@@ -153,6 +154,31 @@ def single(task: Task) -> Graph:
     kwargs = {key: template.encode(each, _no_step, path=f"kwargs[{key!r}]") for key, each in task.kwargs.items()}
     step = GraphStep(task.id, task.name, task.agent, args, kwargs, frozenset(), task.options, task.metadata)
     return Graph(task.id, task.name, [step])
+
+
+def graph_of(
+    workflow: Workflow | WorkflowFunction[...],
+    given: object,
+    kwargs: Mapping[str, object] | None,
+    pattern: ExecutionPattern,
+) -> Graph:
+    """Return the graph of what was given as a workflow.
+
+    Raises:
+        DefinitionError: It is none, or cannot be run with what it was given.
+    """
+    pattern = options.member(ExecutionPattern, "pattern", pattern)
+    match workflow:
+        case Workflow():
+            if kwargs:
+                raise InvalidOption("kwargs", dict(kwargs), "none: a Workflow takes input=…, an @workflow takes both")
+            return workflow.graph(pattern, given)
+        case WorkflowFunction():
+            if pattern is not ExecutionPattern.PARALLEL:
+                raise InvalidOption("pattern", pattern, "PARALLEL: the calls of an @workflow function say the order")
+            return workflow.graph(*(() if given is NOTHING else (given,)), **(kwargs or {}))
+        case _:  # pyright: ignore[reportUnnecessaryComparison]
+            raise InvalidOption("workflow", workflow, "a Workflow or a function decorated with @workflow")
 
 
 def _no_step(_value: object) -> None:

@@ -17,12 +17,13 @@ from orchestra.errors import DefinitionError, StoreUnavailable, TaskNotFound, Ta
 from orchestra.model.condition import holds
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
+from orchestra.model.record import ErrorInfo
 from orchestra.model.workflow import Workflow
 from orchestra.runtime.body import error_info
 from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
-from orchestra.runtime.quarantine import enter, leave
+from orchestra.runtime.quarantine import SUSPECT_FROM, enter, leave
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
 
@@ -96,9 +97,7 @@ class Adapter:
         with self._lock:
             self._beginning.append(message)
         try:
-            answer = patiently(lambda: self.cycle.claim(message), self._sleep)
-            if isinstance(answer, Claimed):
-                self._hold(answer)
+            answer = self._claim(message)
         finally:
             with self._lock:
                 self._beginning.remove(message)
@@ -109,6 +108,28 @@ class Adapter:
         request.chain = request.callbacks = None
         request.retries = answer.attempts
         return answer
+
+    def _claim(self, message: MessageRef) -> Claimed | Refused:
+        """Claim in the room where bodies run, so that nothing is held while a suspect keeps others waiting outside."""
+        place = self._enter(self.cycle.worker, 0)
+        try:
+            answer = patiently(lambda: self.cycle.claim(message), self._sleep)
+        except BaseException:
+            self._leave(place)
+            raise
+        if isinstance(answer, Refused):
+            self._leave(place)
+            return answer
+        if answer.crashes >= SUSPECT_FROM:
+            self._leave(place)
+            place = self._enter(self.cycle.worker, answer.crashes)
+        self._hold(answer, place)
+        return answer
+
+    def busy(self) -> int:
+        """How many messages are being worked on in this process, with a claim that still stands or without."""
+        with self._lock:
+            return len(self.held) + len(self._beginning)
 
     def holds(self, claim: ClaimRef) -> bool:
         """Whether this process knows of a claim: it is making it, running it, or recording what it came to."""
@@ -180,11 +201,12 @@ class Adapter:
             return NotFound(outcome.error, elsewhere=others)
         return outcome
 
-    def retried(self, request: Any, error: BaseException) -> None:
-        """The body asked to be tried again (``self.retry``, ``autoretry_for``)."""
+    def retried(self, request: Any, error: BaseException | None) -> None:
+        """The body asked to be tried again (``self.retry``, ``autoretry_for``), with or without an error."""
         claimed = getattr(request, CLAIM, None)
         if claimed is not None:
-            self._record(request, claimed, Raised(error_info(error), retry_after_s=getattr(request, RETRY_AFTER, 0.0)))
+            why = ErrorInfo("Retry", "the body asked to be tried again") if error is None else error_info(error)
+            self._record(request, claimed, Raised(why, retry_after_s=getattr(request, RETRY_AFTER, 0.0)))
         else:
             # The parent stopped its child, because it lost the broker or is told to go.
             self._child_gone(request, error)
@@ -232,10 +254,8 @@ class Adapter:
             logger.info("%s of %s was superseded; its outcome is not recorded", claimed.claim, claimed.name)
         return recorded
 
-    def _hold(self, claimed: Claimed) -> None:
+    def _hold(self, claimed: Claimed, place: int) -> None:
         timeout_s = claimed.row.timeout_s
-        # Waits, while a suspect runs alone or until everybody else is done; the claim is known as being made till then.
-        place = self._enter(self.cycle.worker, claimed.crashes)
         with self._lock:
             deadline = None if timeout_s is None else self._monotonic() + timeout_s
             self.held[claimed.claim] = Held(claimed, deadline, place)
@@ -246,13 +266,18 @@ class Adapter:
         if held is not None:
             self._leave(held.place)
 
-    def _child_gone(self, request: Any, error: BaseException) -> None:
+    def _child_gone(self, request: Any, error: BaseException | None) -> None:
         """Say in the parent how the claim of its child ended, if the child still held one."""
         if getattr(request, _SETTLED, False):
             return  # Celery reports a time limit twice, and a new claim may stand by now
         setattr(request, _SETTLED, True)
         message = MessageRef.parse(request.id)
-        claimed = patiently(lambda: self.cycle.store.claimed(message, self.cycle.worker), self._sleep)
+        try:
+            claimed = self.cycle.store.claimed(message, self.cycle.worker)
+        except StoreUnavailable as away:
+            # By the time that the store is back, another child may hold a newer claim: the reconciler reopens this one.
+            logger.warning("It cannot be said now how %s ended: %s", request.id, away)
+            return
         if claimed is None:
             return
         if isinstance(error, TimeLimitExceeded):

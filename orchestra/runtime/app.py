@@ -78,7 +78,8 @@ def adopt_app(app: Celery, adapter: Adapter) -> None:
     """Make all tasks of an application carry steps: those there are, and those that will be registered."""
     add_generic_task(app, adapter)
     # Tasks come late: lazily, by autodiscovery, shared from other libraries. Only the registry sees all of them.
-    app._tasks = AdoptingTasks(app._tasks, lambda task: adopt(task, app, adapter))  # type: ignore[attr-defined]  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownArgumentType, reportAttributeAccessIssue]
+    registry: Any = app._tasks  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType, reportUnknownVariableType, reportAttributeAccessIssue]
+    app._tasks = AdoptingTasks(registry, lambda task: adopt(task, app, adapter))  # type: ignore[attr-defined]  # noqa: SLF001  # pyright: ignore[reportAttributeAccessIssue]
     app.__dict__.pop("tasks", None)  # where Celery remembers the registry that it gave out first
     # Asking for the configuration now would be too early: the module that sets it may not have run yet.
     app.on_after_configure.connect(lambda **_: tune(app), weak=False)  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]

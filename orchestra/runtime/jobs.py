@@ -12,11 +12,10 @@ from orchestra.model import options, schedule, template
 from orchestra.model.graph import Graph
 from orchestra.model.ids import new_id
 from orchestra.model.job import ScheduledJob
-from orchestra.model.lower import graph_of
 from orchestra.model.options import DEFAULT_PRIORITY
 from orchestra.model.record import JobRecord
 from orchestra.model.schedule import JobStatus, Misfire, Overlap, Schedule, ScheduleType
-from orchestra.model.workflow import single
+from orchestra.model.workflow import graph_of, single
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.store.contract import Firing, NewRun
@@ -31,10 +30,10 @@ class Jobs:
     """What producers do with jobs.
 
     Args:
-        queue: Returns the queue of tasks that name none.
+        queue: The queue of tasks that name none.
     """
 
-    def __init__(self, cycle: Cycle, registry: Registry, queue: Callable[[], str]) -> None:
+    def __init__(self, cycle: Cycle, registry: Registry, queue: str) -> None:
         self._cycle, self._store, self._registry, self._queue = cycle, cycle.store, registry, queue
 
     def add(self, job: ScheduledJob) -> JobRecord:
@@ -164,7 +163,7 @@ class Jobs:
     def _payload(self, job: ScheduledJob) -> dict[str, object]:
         graph = self._graph(job)
         default = DEFAULT_PRIORITY if job.priority is None else options.priority(job.priority)
-        compiled = plan(graph, self._registry.bind, priority=default, queue=self._queue())
+        compiled = plan(graph, self._registry.bind, priority=default, queue=self._queue)
         data = {key: each for key, each in job.context.items() if not callable(each)}
         calls = {key: self._path(key, each) for key, each in job.context.items() if callable(each)}
         return {

@@ -62,6 +62,7 @@ class LocalWorker:
                 slots=self._concurrency,
                 lease_s=self._lease_s,
                 holds=self._adapter.holds,
+                busy=self._adapter.busy,
             )
             self._adapter.heard = reconciler.heard
             reconciler.start()

@@ -134,8 +134,8 @@ class Registry:
         if loaded is None and module.partition(".")[0] in self.modules:
             try:
                 loaded = importlib.import_module(module)
-            except ImportError as error:
-                return None, f"importing {module!r} failed: {error}"
+            except Exception as error:  # a module may raise anything
+                return None, f"importing {module!r} failed: {type(error).__name__}: {error}"
         if loaded is None:
             allowed = ", ".join(sorted(self.modules)) or "none"
             return (

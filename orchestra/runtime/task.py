@@ -1,13 +1,15 @@
 """Steps as Celery tasks: the generic task, and the mixin that makes an adopted one carry steps."""
 
+import sys
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, cast
 
 from celery import Celery, Task
-from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry
+from celery.exceptions import Ignore, Reject, Retry
+from celery.utils.time import maybe_make_aware
 
 from orchestra.engine.plan import StepInput
 from orchestra.errors import EndedWithoutOutcome, StoreUnavailable, TaskNotFound
@@ -100,6 +102,7 @@ class AdoptedMixin(StepMixin):
     run: Any
     max_retries: int | None
     default_retry_delay: float
+    MaxRetriesExceededError: type[Exception]
     app: Any
     name: str
     _own_call: ClassVar[bool]
@@ -150,22 +153,25 @@ class AdoptedMixin(StepMixin):
         request = self.request
         if getattr(request, CLAIM, None) is None:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
+        if (args is not None and list(args) != request.args) or (kwargs is not None and kwargs != request.kwargs):
+            raise NotImplementedError("a step is tried again with the arguments that it has; return a workflow instead")
         limit = self.max_retries if max_retries is None else max_retries
         if limit is not None and request.retries >= limit:
-            self._out_of_retries(exc, limit)
+            raise exc or self.MaxRetriesExceededError(f"can't retry {self.name}: it was retried {limit} times")
         delay = self.default_retry_delay if countdown is None else countdown
         if eta is not None:
-            delay = max(0.0, eta.timestamp() - time.time())
+            delay = max(0.0, maybe_make_aware(eta, self.app.timezone).timestamp() - time.time())
         setattr(request, RETRY_AFTER, float(delay))
-        asked = Retry(exc=exc, when=eta or delay)  # pyright: ignore[reportArgumentType]
+        asked = Retry(exc=sys.exc_info()[1] if exc is None else exc, when=eta or delay)  # pyright: ignore[reportArgumentType]
         if throw:
             raise asked
         return asked
 
-    def _out_of_retries(self, exc: BaseException | None, limit: int) -> NoReturn:
-        if exc is not None:
-            raise exc
-        raise MaxRetriesExceededError(f"can't retry {self.name}: it was retried {limit} times")
+    def replace(self, sig: Any) -> Any:
+        """Put a signature in the place of a plain call, as Celery does; a step says that it cannot."""
+        if getattr(self.request, CLAIM, None) is not None:
+            raise NotImplementedError("a step cannot be replaced by a Celery signature; return a workflow instead")
+        return super().replace(sig)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
 
 
 def _with_outcome(claimed: Claimed, body: Callable[[], Any]) -> Any:

@@ -15,6 +15,8 @@ from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
+from orchestra.runtime.threads import ThreadPool
+from orchestra.store.contract import ClaimRef
 
 POOLS = ("prefork", "threads", "solo")
 _THREAD_LEASE = 6
@@ -71,6 +73,8 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 queues=lambda: list(parent.app.amqp.queues.consume_from),
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
+                holds=_parent_holds if forks else adapter.holds,
+                busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
             )
             self._thread = ReconcilerThread(self._reconciler)
@@ -96,6 +100,18 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
                 adapter.unknown(MessageRef.parse(message.headers["id"]), name)
 
     return ReconcilerStep
+
+
+def _parent_holds(claim: ClaimRef) -> bool:
+    """Whether the parent of children has a request that the claim may be of: from its arrival until it is done."""
+    try:
+        return any(request.id == claim.ref.celery_id for request in tuple(state.reserved_requests))
+    except RuntimeError:
+        return True  # it changed while it was looked at; there will be another look
+
+
+def _parent_busy() -> int:
+    return len(state.active_requests)
 
 
 def _on_deaf(parent: Any, times: int) -> None:
@@ -132,7 +148,7 @@ def run_worker(
         app.conf.worker_disable_prefetch = True
     worker: Any = app.Worker(
         hostname=name or f"orchestra-{os.getpid()}@{socket.gethostname()}",
-        pool=pool,
+        pool=ThreadPool if pool == "threads" else pool,
         concurrency=1 if pool == "solo" else concurrency,
         queues=list(queues),
         loglevel=loglevel,

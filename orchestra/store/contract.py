@@ -7,9 +7,10 @@ any thread and process at the same time. A store that loses its connection retri
 
 *Dispatch.* A method that makes steps ready returns what is to be published now, and has marked it as being with the
 broker. The caller publishes after the method has returned, and only then. It may die before it does: ``resend`` is
-for that. How many steps of a queue are with the broker is bounded by its *window*; those beyond wait in the store and
-come one for one, best first: priority, then the longest remaining path, then age. A step of higher priority than all
-that are with the broker is let through although the window is full, so that a backlog never delays it.
+for that. How many steps of a queue are with the broker is bounded by its *window*: ``PER_SLOT`` times the slots of the
+unexpired leases that serve it, as they were at most two seconds ago, and at least a floor. Those beyond wait in the
+store and come one for one, best first: priority, then the longest remaining path, then age. A step of higher priority
+than all that are with the broker is let through although the window is full, so that a backlog never delays it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,9 @@ from orchestra.model.record import JobRecord, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
 
 WINDOW = 64
-"""Default number of ready steps of one queue and priority that are with the broker at a time."""
+"""Default of the floor: ready steps of one queue and priority that may be with the broker, whoever serves it."""
+PER_SLOT = 4
+"""Ready steps that may be with the broker for each live slot of a queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,18 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Census:
+    """How much a store holds."""
+
+    runs: Mapping[WorkflowStatus, int]
+    steps: int
+    events: int
+    """Rows of the log: what one transaction did to one run is one."""
+    size: int | None = None
+    """Bytes, where that is cheap to say."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFilter:
     """Which runs to list. All given conditions must hold."""
 
@@ -259,7 +274,7 @@ class Store(Protocol):
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         """Take the oldest steps that were sent before ``unheard_since`` and never claimed, to be sent again.
 
-        A step that was sent again k times waits 2^k times as long, so that nothing is flooded.
+        A step that was sent again k times waits 2^k times as long (32 s at most), so that nothing is flooded.
         """
         ...
 
@@ -385,6 +400,26 @@ class Store(Protocol):
         """
         ...
 
+    # --- keeping and looking after -----------------------------------------------------------------------------
+
+    def prune(self, ended_before: float, limit: int) -> int:
+        """Delete the oldest runs that ended before a time, with all that belongs to them; returns how many.
+
+        Never more than ``limit``, and fewer where they are large, so that nobody waits long: go on until it says 0.
+        A run disappears as a whole, though its events may go before it, and its ``key`` is free again. What has not
+        ended is not touched, however old. The oldest events that belong to no run are deleted by the same time.
+        Any number of callers at the same time is safe. Cursors of the log stay good, and numbers are not used again.
+        """
+        ...
+
+    def prunable(self, ended_before: float) -> int:
+        """Return how many runs ended before a time."""
+        ...
+
+    def census(self) -> Census:
+        """Count what the store holds; for people, since it looks at everything."""
+        ...
+
     # --- life --------------------------------------------------------------------------------------------------
 
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -400,7 +435,9 @@ class Store(Protocol):
 
 
 __all__ = [
+    "PER_SLOT",
     "WINDOW",
+    "Census",
     "ClaimRef",
     "Claimed",
     "Created",

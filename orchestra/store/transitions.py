@@ -140,7 +140,10 @@ class Transaction(Protocol):
         """
         ...
 
-    def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals: ...
+    def count_join(self, run_id: str, join: int, way: Way, part: int, parts: int | None) -> Arrivals:
+        """Count a part of a join of so many; None where one of them alone may release it."""
+        ...
+
     def release(
         self, run_id: str, join: int, at_once: int | None, now: float
     ) -> tuple[list[tuple[int, str]], list[Dispatch]]:
@@ -491,23 +494,22 @@ def _settle(tx: Transaction, effects: Effects, arriving: list[Arriving]) -> Work
     ended_run: WorkflowStatus | None = None
     while arriving:
         hot, way, dead = arriving.pop()
-        for join, parts, bodies, _any in hot.feeds:
-            way_in = Way.DEAD if way is Way.LIVE and join in dead else way
-            arriving += _arrive(tx, effects, hot, join, parts, bodies, way_in)
+        for feed in hot.feeds:
+            way_in = Way.DEAD if way is Way.LIVE and feed[0] in dead else way
+            arriving += _arrive(tx, effects, hot, feed, way_in)
         onward, ended = _count(tx, effects, hot, way, dead)
         arriving += onward
         ended_run = ended or ended_run
     return ended_run
 
 
-def _arrive(
-    tx: Transaction, effects: Effects, hot: Hot, join: int, parts: int, bodies: int, way: Way
-) -> list[Arriving]:
+def _arrive(tx: Transaction, effects: Effects, hot: Hot, feed: Sequence[int], way: Way) -> list[Arriving]:
     """Count a step at a join; release what is behind it, or return what was skipped."""
+    join, parts, bodies, any_way = feed
     if parts == 1:
         arrivals = Arrivals(0, live=int(way is Way.LIVE), broken=int(way is Way.BROKEN))
     else:
-        arrivals = tx.count_join(effects.run_id, join, way, hot.n)
+        arrivals = tx.count_join(effects.run_id, join, way, hot.n, None if any_way else parts)
     match verdict(arrivals):
         case Verdict.WAIT:
             return []

@@ -43,7 +43,7 @@ class Beats:
         self.store, self.now = store, START.timestamp()
         self.sent: list[MessageRef] = []
         self.cycle = Cycle(store, self, lambda: self.now, "beat")
-        self.jobs = Jobs(self.cycle, Registry(travels=False), lambda: "q")
+        self.jobs = Jobs(self.cycle, Registry(travels=False), "q")
         self.beat = Scheduler(self.cycle)
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[object] = ()) -> None:

@@ -15,8 +15,8 @@ import pytest
 from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
 
-from orchestra import Orchestrator, Task, TaskStatus, Workflow, task
-from orchestra.errors import InvalidOption
+from orchestra import Orchestrator, Task, TaskStatus, Workflow, default, task
+from orchestra.errors import Closed
 from tests.processes import wait_until
 
 LONG_S = 10
@@ -131,7 +131,7 @@ def test_everything_that_is_asked_of_a_closed_orchestrator_is_refused_and_says_s
         lambda: running.status, lambda: running.wait(), lambda: unseen.tasks,
     ]  # fmt: skip
     for ask in asks:
-        with pytest.raises(InvalidOption, match="this one was closed"):
+        with pytest.raises(Closed, match="was closed; make a new one"):
             ask()
     assert (done.status, done.output) == (TaskStatus.COMPLETED, None)  # what was seen stays
     assert "closed" in repr(orch)
@@ -146,7 +146,7 @@ def test_who_waits_when_it_is_closed_is_told() -> None:
     def wait() -> None:
         try:
             running.wait()
-        except InvalidOption as error:
+        except Closed as error:
             told.put(error)
 
     waiting = threading.Thread(target=wait)
@@ -156,6 +156,16 @@ def test_who_waits_when_it_is_closed_is_told() -> None:
     assert "was closed" in str(told.get(timeout=LONG_S))
     waiting.join(LONG_S)
     hold.set()
+
+
+def test_the_default_orchestrator_is_one_until_it_is_closed_and_then_a_new_one() -> None:
+    with default() as first:
+        assert default() is first
+        assert not first.closed
+    assert first.closed
+    with default() as second:
+        assert second is not first
+        assert second.submit(lambda: 1).wait(LONG_S).output == 1
 
 
 def test_fifty_orchestrators_in_a_row_leave_no_thread() -> None:

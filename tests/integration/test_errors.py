@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from orchestra import ExecutionPattern, Orchestrator, RetryPolicy, Task, Workflow, client, errors, workflow
+from orchestra import ExecutionPattern, Orchestrator, RetryPolicy, Task, Workflow, errors, workflow
 
 LONG_S = 10
 NOWHERE = "redis://:s3cret@127.0.0.1:1/0"
@@ -253,12 +253,12 @@ def test_without_a_broker_a_submit_is_kept_and_a_warning_names_the_url_without_i
 def test_without_a_worker_who_waits_gets_a_hint_once(
     distributed: Orchestrator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "HINT_AFTER_S", 0.05)
+    monkeypatch.setattr("orchestra.waiting.HINT_AFTER_S", 0.05)
     waiting = distributed.submit(echo, 1, queue="reports")
     caplog.clear()
     with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
         waiting.wait(0.5)
-    (hint,) = [record.getMessage() for record in caplog.records if record.name == client.__name__]
+    (hint,) = [record.getMessage() for record in caplog.records if record.name == "orchestra.waiting"]
     assert "1 tasks are ready on queue 'reports' and no worker serves it" in hint
     assert "orchestra worker --app MODULE:ATTRIBUTE --queues reports" in hint
 
@@ -266,13 +266,13 @@ def test_without_a_worker_who_waits_gets_a_hint_once(
 def test_an_embedded_orchestrator_serves_every_queue_and_gives_no_hint(
     orch: Orchestrator, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "HINT_AFTER_S", 0.05)
+    monkeypatch.setattr("orchestra.waiting.HINT_AFTER_S", 0.05)
     hold = threading.Event()
     running = [orch.submit(hold.wait, LONG_S) for _ in range(8)]
     queued = orch.submit(echo, queue="reports")
     with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
         queued.wait(0.5)
-    assert not [record for record in caplog.records if record.name == client.__name__]
+    assert not [record for record in caplog.records if record.name == "orchestra.waiting"]
     hold.set()
     orch.wait_all(running, queued, timeout=LONG_S)
 
@@ -303,6 +303,7 @@ def test_every_error_survives_pickle_with_its_facts_and_text(error: errors.Orche
 def test_errors_can_be_caught_as_what_they_are_in_python() -> None:
     for kind, builtin in (
         (errors.DefinitionError, ValueError), (errors.UnknownId, LookupError), (errors.WouldDeadlock, RuntimeError),
+        (errors.Closed, RuntimeError),
         (errors.StoreUnavailable, ConnectionError), (errors.SettingsError, ValueError),
     ):  # fmt: skip
         assert issubclass(kind, builtin)

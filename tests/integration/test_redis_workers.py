@@ -126,10 +126,12 @@ def test_a_callback_is_called_once_with_the_ended_task(orch: Orchestrator) -> No
 
 def test_a_queued_step_that_is_cancelled_never_runs(orch: Orchestrator, cluster: Cluster, pool: str) -> None:
     slots = 1 if pool == "solo" else 2
-    blockers = [orch.submit(bodies.nap_of, kwargs={"name": f"blocker {n}", "seconds": 0.6}) for n in range(slots)]
+    blockers = [orch.submit(bodies.hold, f"blocker {n}") for n in range(slots)]
     cluster.wait_for_note("blocker", slots)
     victim = orch.submit(bodies.echo, "cancelled before")
     assert orch.cancel(victim.id)
+    for n in range(slots):
+        cluster.release(f"blocker {n}")
     orch.wait_all(blockers, timeout=10)
     orch.submit(bodies.noop).wait(10)
     assert victim.wait(10).status is TaskStatus.CANCELLED
@@ -138,10 +140,11 @@ def test_a_queued_step_that_is_cancelled_never_runs(orch: Orchestrator, cluster:
 
 
 def test_the_late_outcome_of_a_cancelled_step_is_discarded(orch: Orchestrator, cluster: Cluster) -> None:
-    running = orch.submit(bodies.nap_of, kwargs={"name": "cancelled", "seconds": 0.5})
+    running = orch.submit(bodies.hold, "cancelled")
     cluster.wait_for_note("cancelled begins")
     assert orch.cancel(running.id)
     assert running.wait(5).status is TaskStatus.CANCELLED
+    cluster.release("cancelled")
     cluster.wait_for_note("cancelled ends")
     orch.submit(bodies.noop).wait(10)
     assert orch.get_task(running.id).status is TaskStatus.CANCELLED

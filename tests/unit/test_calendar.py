@@ -25,7 +25,7 @@ def local(timing: Schedule, start: datetime, count: int) -> list[str]:
     return [datetime.fromtimestamp(each, BERLIN).isoformat(timespec="minutes") for each in found]
 
 
-# --- daylight saving -------------------------------------------------------------------------------------------------
+# --- daylight saving ------------------------------------------------------------------------------------------------
 
 
 def test_a_local_time_that_does_not_exist_fires_at_the_next_valid_instant() -> None:
@@ -63,7 +63,7 @@ def test_an_interval_takes_no_notice_of_the_clock() -> None:
     assert local(timing, datetime(2026, 10, 24, tzinfo=BERLIN), 5)[-1] == "2026-10-25T03:00+01:00"
 
 
-# --- against other implementations -----------------------------------------------------------------------------------
+# --- against other implementations ----------------------------------------------------------------------------------
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Asia/Kathmandu", "UTC")
 
@@ -162,7 +162,7 @@ def by_the_rule(walls: Iterator[datetime], zone: ZoneInfo, *, after: float) -> I
             yield instant
 
 
-# --- intervals, bounds, jitter ---------------------------------------------------------------------------------------
+# --- intervals, bounds, jitter --------------------------------------------------------------------------------------
 
 
 def test_an_interval_does_not_drift_and_begins_at_starts_at() -> None:
@@ -189,7 +189,7 @@ def test_jitter_is_stable_per_firing_and_differs_between_firings() -> None:
     assert 27 < max(offs) <= 30
 
 
-# --- misfire -----------------------------------------------------------------------------------------------------------
+# --- misfire --------------------------------------------------------------------------------------------------------
 
 
 def decided(misfire: str, *, behind_s: float, grace_s: float = 60, **options: object) -> calendar.Decision:
@@ -236,7 +236,7 @@ def test_max_runs_bounds_what_fires() -> None:
     assert len(decided("all", behind_s=3600, max_runs=3).fire) == 3
 
 
-# --- what is refused -----------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_map_with_a_limit_that_is_not_possible_is_refused_inside_and_outside(l
 
 @pytest.mark.parametrize("items", [None, 0, "text", {}, {"a": [1]}, 3.5])
 def test_a_map_over_something_that_is_neither_list_nor_step_is_refused(items: Any) -> None:
-    with pytest.raises(InvalidOption, match="map=.*a list, or a step whose output is one"):
+    with pytest.raises(InvalidOption, match=r"map=.*a list, or a step whose output is one"):
         graph(lambda: make.map(items))
     assert graph(lambda: make.map((1, 2))).steps[0].mapped is not None
 

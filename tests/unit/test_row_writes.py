@@ -36,7 +36,7 @@ def cost_per_step(plans: Sequence[Plan], *, single: bool) -> tuple[float, float]
     for each in plans:
         (created,) = store.create_runs([NewRun(new_id(), "w", "w", each, single=single)], 1.0)
         outbox.publish(created.dispatches)
-    connection = store._database._connection  # noqa: SLF001  # pyright: ignore
+    connection = store._database._connection  # pyright: ignore[reportPrivateUsage]
     begun: list[str] = []
     before = connection.total_changes
     connection.set_trace_callback(lambda text: begun.append(text) if text.startswith("BEGIN") else None)

@@ -97,7 +97,7 @@ def _conclude(job: _Job, summary: Summary, crash: bool, open_report: bool) -> No
 
 
 def _embedded(job: _Job) -> Summary:
-    # Said here: what the environment or orchestra.toml says is about the user's own workers, which do not serve the demo.
+    # What the environment or orchestra.toml says is about the user's own workers, which do not serve the demo.
     with Orchestrator(broker="memory://", store="sqlite://") as orch:
         return _run(job, orch, job.display())
 

@@ -15,6 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestra.model.status import TaskStatus
+
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "SKIPPED"})
 INTERVAL_S = 0.1
 
@@ -95,7 +97,7 @@ class EngineLike(Protocol):
     """What progress asks of the orchestrator; all three are cheap enough to be polled."""
 
     def get_run(self, run_id: str, /) -> RunLike: ...
-    def counts(self, run_id: str, /) -> Mapping[str, int]: ...
+    def counts(self, run_id: str, /) -> Mapping[TaskStatus, int]: ...
     def running(self, run_id: str, /) -> Sequence[StepLike]: ...
 
 

@@ -4,10 +4,10 @@ import json
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from operator import itemgetter
 
 from orchestra.engine.outcome import Change
@@ -19,6 +19,7 @@ from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Census,
     Claimed,
     ClaimRef,
     Created,
@@ -34,6 +35,7 @@ from orchestra.store.contract import (
 from orchestra.store.entries import events_of
 from orchestra.store.memory.tables import Run, Tables
 from orchestra.store.memory.transaction import MemoryTransaction
+from orchestra.store.window import LiveWindow
 
 URL = "memory://"
 
@@ -42,12 +44,12 @@ class MemoryStore:
     """Runs, steps, results, joins and events in this process. The contract says what each method does.
 
     Args:
-        window: Ready steps of one queue and priority that are with the broker at a time.
+        window: Ready steps of one queue and priority that may be with the broker at a time; more for many live slots.
     """
 
     def __init__(self, *, window: int = WINDOW) -> None:
         self.url = URL
-        self._window = window
+        self._window = LiveWindow(self.leases, window)
         self._tables = Tables()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[], None]] = []
@@ -77,14 +79,12 @@ class MemoryStore:
         if self._closed:
             raise StoreUnavailable(self.url, "it was closed")
 
-    def _window_of(self, _queue: str) -> int:
-        return self._window
-
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.create_runs(tx, runs, self._window_of, now)
+            return transitions.create_runs(tx, runs, window, now)
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
         with self._transaction() as tx:
@@ -106,26 +106,31 @@ class MemoryStore:
             return tx.reserve(run_id, steps, joins)
 
     def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.record(tx, claim, change, self._window_of, now)
+            return transitions.record(tx, claim, change, window, now)
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.vanish(tx, claim, reason, self._window_of, now)
+            return transitions.vanish(tx, claim, reason, window, now)
 
     def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.cancel(tx, run_id, n, self._window_of, now)
+            return transitions.cancel(tx, run_id, n, window, now)
 
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            dispatches = transitions.due(tx, self._window_of, now)
+            dispatches = transitions.due(tx, window, now)
             following = tx.tables.next_due()
             return dispatches, None if following is None else following.due_at
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.fill(tx, queues, self._window_of, now)
+            return transitions.fill(tx, queues, window, now)
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         found: list[Dispatch] = []
@@ -166,8 +171,9 @@ class MemoryStore:
             return tables.due_jobs(now, limit)
 
     def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
+        window = self._window.at(now)
         with self._transaction() as tx:
-            return firing.fire(tx, firings, self._window_of, now)
+            return firing.fire(tx, firings, window, now)
 
     # --- workers ------------------------------------------------------------------------------------------------
 
@@ -249,7 +255,7 @@ class MemoryStore:
 
     def last_event(self) -> int:
         with self._reading() as tables:
-            return tables.events[-1][0] if tables.events else 0
+            return tables.last_seq
 
     def events(
         self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
@@ -260,6 +266,26 @@ class MemoryStore:
             first = bisect_right(log, after, key=itemgetter(0))
             rows = log[max(first, len(log) - limit) :] if newest else log[first : first + limit]
         return [each for row in rows for each in events_of(*row)], rows[-1][0] if rows else after
+
+    # --- keeping and looking after ------------------------------------------------------------------------------
+
+    def prune(self, ended_before: float, limit: int) -> int:
+        with self._reading() as tables:
+            ended = list(islice(_ended_before(tables, ended_before), limit))
+            for run in ended:
+                tables.forget_run(run)
+            tables.forget_events(ended, ended_before)
+            return len(ended)
+
+    def prunable(self, ended_before: float) -> int:
+        with self._reading() as tables:
+            return sum(1 for _run in _ended_before(tables, ended_before))
+
+    def census(self) -> Census:
+        with self._reading() as tables:
+            runs = tables.runs.values()
+            steps = sum(len(run.steps) for run in runs)
+            return Census(Counter(run.status for run in runs), steps, len(tables.events))
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -274,6 +300,12 @@ class MemoryStore:
     def close(self) -> None:
         with self._lock:
             self._closed = True
+
+
+def _ended_before(tables: Tables, time: float) -> Iterator[Run]:
+    """Give the runs that ended before a time, oldest first. A run begins before it ends."""
+    begun = takewhile(lambda run: run.created_at < time, tables.by_age)
+    return (run for run in begun if run.completed_at is not None and run.completed_at < time)
 
 
 def _matches(run: Run, where: RunFilter) -> bool:

@@ -3,7 +3,7 @@
 import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -187,6 +187,8 @@ class Tables:
         """By the time that they stand for."""
         self.open_of_job: dict[str, list[Run]] = defaultdict(list)
         """Those that have ended are left in it until somebody counts."""
+        self.last_seq = 0
+        """Of all events there have been: numbers are not used again."""
 
     def step(self, run_id: str, n: int) -> Step | None:
         """Return a step."""
@@ -271,7 +273,8 @@ class Tables:
             del self.run_of_key[run.new.key]
         if run.new.job_id is not None:
             del self.runs_of_job[run.new.job_id][run.new.scheduled_for or 0.0]
-            self.open_of_job[run.new.job_id].remove(run)
+            still = self.open_of_job[run.new.job_id]
+            still[:] = [each for each in still if each is not run]
         del self.by_age[bisect_left(self.by_age, run.age, key=attrgetter("age"))]
 
     def add_step(self, step: Step) -> None:
@@ -296,6 +299,31 @@ class Tables:
         if row.parent is not None:
             _remove(run.parts[row.parent], step)
         _remove(self.by_step_key[row.key], step)
+
+    def forget_run(self, run: Run) -> None:
+        """Delete a run that has ended, with its steps; its events stay in the log."""
+        self.drop_run(run)
+        for step in run.steps.values():
+            of_key = self.by_step_key[step.row.key]
+            of_key.remove(step)
+            if not of_key:
+                del self.by_step_key[step.row.key]
+
+    def forget_events(self, runs: Sequence[Run], time: float) -> None:
+        """Delete the events of runs, and the oldest ones of no run that are older than a time."""
+        run_ids = {run.new.id for run in runs}
+        left = sum(len(run.events) for run in runs)
+        kept: list[EventRow] = []
+        seen = 0
+        for row in self.events:
+            if not left and row[1] >= time:
+                break
+            seen += 1
+            if row[2] in run_ids:
+                left -= 1
+            elif row[2] is not None or row[1] >= time:
+                kept.append(row)
+        self.events[:seen] = kept
 
     def runs_backwards(self) -> Iterator[Run]:
         """Give all runs, newest first."""

@@ -177,7 +177,7 @@ class MemoryTransaction:
 
     # --- joins and parts ----------------------------------------------------------------------------------------
 
-    def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals:
+    def count_join(self, run_id: str, join: int, way: Way, part: int, parts: int | None) -> Arrivals:
         its = self.tables.runs[run_id].joins[join]
         live, broken = its.live + (way is Way.LIVE), its.broken + (way is Way.BROKEN)
         self.set(its, remaining=its.remaining - 1, live=live, broken=broken)
@@ -319,7 +319,7 @@ class MemoryTransaction:
             if _sent_at(step) < before
         ]
         for step in unheard[:room]:
-            self.change(step, sent_at=now + (1 << step.resends), resends=min(step.resends + 1, 12))
+            self.change(step, sent_at=now + (1 << step.resends), resends=min(step.resends + 1, 5))
         return [step.dispatch() for step in unheard[:room]]
 
     def unannounced(self, worker: str, started_before: float) -> list[tuple[StepRef, bool, Entry]]:
@@ -371,8 +371,10 @@ class MemoryTransaction:
         self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float
     ) -> None:
         self.wrote_events = True
-        events = self.tables.events
-        row: EventRow = (events[-1][0] + 1 if events else 1, now, run_id, single, worker, list(entries))
+        tables, events = self.tables, self.tables.events
+        self._undo.append(partial(setattr, tables, "last_seq", tables.last_seq))
+        tables.last_seq += 1
+        row: EventRow = (tables.last_seq, now, run_id, single, worker, list(entries))
         events.append(row)
         self._undo.append(events.pop)
         if run_id is not None:

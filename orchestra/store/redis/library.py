@@ -12,7 +12,8 @@ _SHARED = ("core", "run", "window", "effects", "transitions", "adding", "begin")
 """What operations are made of, in the order in which it builds on each other."""
 _OPERATIONS = (
     "create", "stage_run", "stage_parts", "claim", "record", "cancel", "due", "refill", "resend", "announce", "emit",
-    "release_lease", "reserve", "orphans", "read_steps", "counts", "find_step", "list_runs", "depth", "events_of_run",
+    "release_lease", "reserve", "prune", "prune_loose", "prunable", "count_steps", "orphans", "read_steps", "counts",
+    "find_step", "list_runs", "depth", "events_of_run",
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import (
     WINDOW,
+    Census,
     Claimed,
     ClaimRef,
     Created,
@@ -27,12 +28,14 @@ from orchestra.store.contract import (
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
 from orchestra.store.redis.creation import creation
+from orchestra.store.redis.jobs import NoJobs
 from orchestra.store.redis.opening import check
+from orchestra.store.window import LiveWindow
 
 _PAGE = 500
 
 
-class RedisStore:
+class RedisStore(NoJobs):
     """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
     The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is
@@ -43,7 +46,7 @@ class RedisStore:
         url: ``redis://host:6379/0``, ``rediss://…`` or ``unix://…``, with all that redis-py takes in the query.
             ``?prefix=name`` keeps several stores in one database; ``?durable=1`` refuses a server that has not
             ``appendonly yes`` and ``appendfsync always``.
-        window: Ready steps of one queue and priority that are with the broker at a time.
+        window: Ready steps of one queue and priority that may be with the broker at a time; more for many live slots.
 
     Raises:
         SettingsError: The URL or a setting of the server is not possible, or the data is of another version.
@@ -55,7 +58,7 @@ class RedisStore:
         self._connection = Connection(address)
         self.url = self._connection.url
         self._key = self._connection.key
-        self._window = window
+        self._window = LiveWindow(self.leases, window)
         self._listeners: list[Callable[[], None]] = []
         check(self._connection, durable=address.durable)
 
@@ -71,7 +74,7 @@ class RedisStore:
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
         token = self._connection.token()
         new = [creation(run, now) for run in runs]
-        arguments: list[object] = [rows.text_of(now), self._window, token, len(new)]
+        arguments: list[object] = [rows.text_of(now), self._window.at(now).text, token, len(new)]
         for at, each in enumerate(new):
             name = f"{token}.{at}"
             for fields in each.staged:
@@ -152,7 +155,7 @@ class RedisStore:
             elif not all(self._connection.run("stage_parts", *fence, *fields) for fields in added.slices):
                 return None
         token = self._connection.token()
-        answer = self._connection.run("record", *fence, rows.text_of(now), token, self._window, *arguments)
+        answer = self._connection.run("record", *fence, rows.text_of(now), token, self._window.at(now).text, *arguments)
         return self._recorded(answer, claim.ref)
 
     def _recorded(self, answer: Any, parent: MessageRef | None = None) -> Recorded | None:
@@ -175,16 +178,18 @@ class RedisStore:
     def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
         token = self._connection.token()
         which = "" if n is None else n
-        return self._recorded(self._connection.run("cancel", run_id, which, rows.text_of(now), token, self._window))
+        return self._recorded(
+            self._connection.run("cancel", run_id, which, rows.text_of(now), token, self._window.at(now).text)
+        )
 
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
-        next_due, news, found = self._connection.run("due", rows.text_of(now), self._window)
+        next_due, news, found = self._connection.run("due", rows.text_of(now), self._window.at(now).text)
         if news:
             self._tell()
         return rows.dispatches_of(found), float(next_due) if next_due else None
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
-        return rows.dispatches_of(self._connection.run("refill", rows.text_of(now), self._window, *queues))
+        return rows.dispatches_of(self._connection.run("refill", rows.text_of(now), self._window.at(now).text, *queues))
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         times = (rows.text_of(now), rows.text_of(unheard_since))
@@ -296,6 +301,39 @@ class RedisStore:
             # A server that lost its last second gives numbers out again: readers must not wait for them to pass.
             last = min(after, self.last_event())
         return events, after if last is None else last
+
+    # --- keeping and looking after ------------------------------------------------------------------------------
+
+    def prune(self, ended_before: float, limit: int) -> int:
+        before = rows.text_of(ended_before)
+        behind: str | None = "0"
+        while behind is not None:
+            behind = self._connection.run("prune_loose", before, behind)
+        left_out = 0
+        while True:
+            dropped, kept, more = self._connection.run("prune", before, limit, left_out)
+            if dropped or not more:
+                return dropped
+            left_out += kept
+
+    def prunable(self, ended_before: float) -> int:
+        return self._count("prunable", rows.text_of(ended_before))
+
+    def census(self) -> Census:
+        runs = {status: self._connection.command("ZCARD", f"{self._key}runs:{status}") for status in WorkflowStatus}
+        all_runs: int = self._connection.command("ZCARD", f"{self._key}runs")
+        runs[WorkflowStatus.COMPLETED] = all_runs - sum(runs.values())  # they have no index of their own
+        events: int = self._connection.command("XLEN", f"{self._key}events")
+        return Census({status: count for status, count in runs.items() if count}, self._count("count_steps"), events)
+
+    def _count(self, name: str, *args: object) -> int:
+        """Add up what a function counts page by page."""
+        total = offset = 0
+        while True:
+            counted, seen = self._connection.run(name, *args, offset)
+            if not seen:
+                return total
+            total, offset = total + counted, offset + seen
 
     # --- life ---------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,15 @@ class Transaction:
         A database that has one writer at a time has nothing to do.
         """
 
+    @property
+    def settled(self) -> int:
+        """The number up to which this process knows the log to be settled."""
+        return self._database.settled
+
+    @settled.setter
+    def settled(self, number: int) -> None:
+        self._database.settled = number
+
     def writers(self, table: str) -> frozenset[str]:
         """Return names of the other open transactions that have written to a table, or are about to."""
         return frozenset()
@@ -77,6 +86,10 @@ class Transaction:
     def has_table(self, name: str) -> bool:
         """Whether a table exists where unqualified names are looked for."""
         return bool(self.execute(self._database.has_table, {"name": name}).fetchone()[0])
+
+    def size(self) -> int:
+        """Return how many bytes the store takes, with its indexes."""
+        return int(self.execute(self._database.size).fetchone()[0])
 
     def execute(self, text: str, parameters: Mapping[str, object] | None = None) -> Any:
         """Execute a text in the database's own dialect; returns what to fetch rows from."""
@@ -100,11 +113,15 @@ class Database(ABC):
     dialect: Dialect
     has_table: str
     """Query for whether a table of a name exists."""
+    size: str
+    """Query for the bytes that the store takes."""
 
     def __init__(self, address: URL) -> None:
         self.address = address
         self.url = shown(address)
         self._texts: dict[Statement, Text] = {}
+        self.settled = 0
+        """The number up to which the log is known to be settled (see ``log``). What is settled stays so."""
 
     def write(self, block: Callable[[Transaction], T]) -> T:
         """Run a block as one transaction, once in effect.

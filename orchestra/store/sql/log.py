@@ -7,7 +7,8 @@ every smaller one is either visible or will never come, and cursors never pass w
 Where all numbers behind the cursor are there without a hole, they are settled: that is nearly every read of a tail.
 Where a number is missing, or the rows are those of one run and show nothing about holes, the writers are asked for:
 whoever has a number and has not committed holds the lock that its INSERT took on the table. Who held one after our
-first look and has let go of it since has committed or never will; what is visible then is settled.
+first look and has let go of it since has committed or never will; what is visible then is settled. What was settled
+once stays so: a process remembers how far, so that the holes that deleted runs leave hold nobody up.
 
 Ordering by transaction id and reading below ``pg_snapshot_xmin``, the usual way, was decided against: transaction ids
 are given out at the first write, before a transaction waits for its locks, so that the end of a run could come before
@@ -53,7 +54,11 @@ def rows(tx: Transaction, after: int, limit: int, run_id: str | None, newest: bo
     found = _visible(tx, after, limit, run_id, newest)
     if not tx.concurrent or not found:
         return found
+    if found[-1][0] <= tx.settled:
+        return found
     if run_id is None and not newest and found[-1][0] - after == len(found):
+        if after <= tx.settled:
+            tx.settled = found[-1][0]
         return found
     last = _settled(tx, after)
     return [row for row in _visible(tx, after, limit, run_id, newest) if row[0] <= last]
@@ -71,10 +76,11 @@ def _settled(tx: Transaction, after: int) -> int:
     writing = tx.writers(events.name)
     for _look in range(_LOOKS):
         if not writing:
+            tx.settled = max(last, tx.settled)
             return last
         time.sleep(_BETWEEN_LOOKS_S)
         writing &= tx.writers(events.name)
-    hole = tx.value(FIRST_HOLE, after=after)
+    hole = tx.value(FIRST_HOLE, after=max(after, tx.settled))
     return last if hole is None else min(last, hole)
 
 

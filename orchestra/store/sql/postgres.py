@@ -90,6 +90,10 @@ class PostgresDatabase(Database):
     kind = "postgresql"
     # Not to_regclass(): it may answer from a cache that has not heard of what was committed while we waited for a lock.
     has_table = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = %(name)s::text"
+    size = (
+        "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class"
+        " WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'"
+    )
 
     def __init__(self, address: URL) -> None:
         super().__init__(address)

@@ -1,6 +1,6 @@
 """The tables. Times are seconds since the epoch; JSON is text, since the store never looks inside it."""
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
 VERSION = 1
 """Rises with every change of the tables."""
@@ -88,7 +88,7 @@ steps = Table(
     Column("sent_at", Float, comment="when its message was published; null while it waits in the store"),
     Column("resends", Integer, nullable=False),
     Column("due_at", Float),
-    Column("output", Text),
+    Column("output", Text, comment="JSON, or the marker of one that is in results"),
     Column("error", Text),
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
@@ -123,6 +123,14 @@ _PART = text("parent IS NOT NULL")
 Index("steps_parts", steps.c.run_id, steps.c.parent, steps.c.n, sqlite_where=_PART, postgresql_where=_PART)
 Index("steps_by_key", steps.c.key, steps.c.created_at)
 
+results = Table(
+    "results",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False, comment="an output that is too large for the row of its step"),
+)
+
 joins = Table(
     "joins",
     metadata,
@@ -134,6 +142,19 @@ joins = Table(
     Column("dead", Text, nullable=False, comment="numbers of predecessors whose way was not taken, each after a comma"),
     Column("any_way", Integer, nullable=False, comment="whether the first way taken releases what waits"),
     Column("parts", Text, nullable=False, comment="numbers of the predecessors"),
+    postgresql_with=_HOT,
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="of the join that it is a part of"),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("remaining", Integer, nullable=False),
+    Column("live", Integer, nullable=False),
+    Column("broken", Integer, nullable=False),
+    Column("dead", Text, nullable=False),
     postgresql_with=_HOT,
 )
 

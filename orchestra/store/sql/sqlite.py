@@ -27,6 +27,7 @@ class SqliteDatabase(Database):
 
     kind = "sqlite"
     has_table = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = :name"
+    size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
 
     def __init__(self, address: URL) -> None:
         super().__init__(address)

@@ -73,7 +73,7 @@ def _of(*names: str) -> list[Any]:
 
 
 S = TaskStatus
-_p = bindparam
+_p: Any = bindparam
 _STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
 _CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
 _RUN = runs.c.id == _p("run_id")
@@ -311,8 +311,8 @@ COUNT_PART = Statement(
 PART_OUTPUTS = Statement(
     "part outputs",
     "The outputs of a step's parts, in order.",
-    select(steps.c.output).where(_PARTS).order_by(steps.c.n),
-    ("output",),
+    select(steps.c.n, steps.c.output).where(_PARTS).order_by(steps.c.n),
+    ("n", "output"),
 )
 
 # --- the end of a run -----------------------------------------------------------------------------------------------
@@ -438,7 +438,7 @@ _others_waiting: Any = (
     .where(_other.c.queue == steps.c.queue, _other.c.status == _text(S.QUEUED), _other.c.sent_at.is_(None))
     .correlate(steps)
 )
-_others_sent = (
+_others_sent: Any = (
     select(func.count())
     .select_from(_other)
     .where(
@@ -450,6 +450,7 @@ _others_sent = (
     .correlate(steps)
     .scalar_subquery()
 )
+_has_room: Any = and_(~exists(_others_waiting), _others_sent < _p("window"))
 RELEASE_ONE = Statement(
     "release one",
     "A join with one body is complete: it goes to the broker at once, if nothing waits and the window has room.",
@@ -457,7 +458,7 @@ RELEASE_ONE = Statement(
     .where(steps.c.run_id == _p("run_id"), steps.c.waits_for == _p("number"), _status(S.PENDING))
     .values(
         status=_text(S.QUEUED),
-        sent_at=case((and_(~exists(_others_waiting), _others_sent < _p("window")), _p("now")), else_=null()),
+        sent_at=case((_has_room, _p("now")), else_=null()),
     )
     .returning(*_of(*DISPATCH, "sent_at")),
     (*DISPATCH, "sent_at"),
@@ -478,7 +479,7 @@ RESEND = Statement(
     .values(
         # Dated ahead, so that it counts as unheard later each time: after 1, 2, 4, … seconds.
         sent_at=_p("now") + _sql("(1 << steps.resends)"),
-        resends=case((steps.c.resends < _sql("12"), steps.c.resends + _sql("1")), else_=steps.c.resends),
+        resends=case((steps.c.resends < _sql("5"), steps.c.resends + _sql("1")), else_=steps.c.resends),
     )
     .returning(*_of(*DISPATCH)),
     DISPATCH,

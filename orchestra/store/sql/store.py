@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from orchestra.engine.outcome import Change
+from orchestra.engine.outcome import Change, Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, RunRecord, StepRecord
@@ -12,6 +12,7 @@ from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Census,
     Claimed,
     ClaimRef,
     Created,
@@ -24,7 +25,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import log
+from orchestra.store.sql import census, log, results, retention
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -41,6 +42,7 @@ from orchestra.store.sql.rows import (
     step_of,
 )
 from orchestra.store.sql.transaction import SqlTransaction
+from orchestra.store.window import LiveWindow
 
 T = TypeVar("T")
 
@@ -51,24 +53,32 @@ class SqlStore:
     Args:
         url: ``sqlite://`` (in memory), ``sqlite:///path`` or ``postgresql://user@host/database``; the latter keeps its
             tables in the schema ``orchestra``, or the one given as ``?schema=name``.
-        window: Ready steps of one queue and priority that are with the broker at a time.
+        window: Ready steps of one queue and priority that may be with the broker at a time; more for many live slots.
+        result_limit: Characters of JSON text up to which an output stays in the row of its step. What is longer is
+            compressed and kept in a table of its own.
 
     Raises:
         SettingsError: The URL names no store of this kind, or its schema is of another version.
         StoreUnavailable: It cannot be opened.
     """
 
-    def __init__(self, url: str, *, window: int = WINDOW) -> None:
+    def __init__(self, url: str, *, window: int = WINDOW, result_limit: int = results.LIMIT) -> None:
         self._database = open_database(url)
         self.url = self._database.url
-        self._window = window
+        self._window = LiveWindow(self.leases, window)
+        self._result_limit = result_limit
         self._listeners: list[Callable[[], None]] = []
 
-    def _write(self, change: Callable[[SqlTransaction], T]) -> T:
-        """Make a change as one transaction; it may be tried several times. Listeners hear of its events."""
+    def _write(self, change: Callable[[SqlTransaction], T], output: str | None = None) -> T:
+        """Make a change as one transaction; it may be tried several times. Listeners hear of its events.
+
+        An output that it will write is compressed before the transaction begins, so that nobody waits for that.
+        """
+        packing = results.Packing(self._result_limit)
+        packing.body(output)
 
         def block(inner: Transaction) -> tuple[T, bool]:
-            tx = SqlTransaction(inner)
+            tx = SqlTransaction(inner, packing)
             return change(tx), tx.wrote_events
 
         result, news = self._database.write(block)
@@ -77,13 +87,11 @@ class SqlStore:
                 listener()
         return result
 
-    def _window_of(self) -> transitions.Window:
-        return lambda _queue: self._window
-
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
-        return self._write(lambda tx: transitions.create_runs(tx, runs, self._window_of(), now))
+        window = self._window.at(now)
+        return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
         return self._write(lambda tx: transitions.claim(tx, message, worker, now))
@@ -102,22 +110,28 @@ class SqlStore:
         return self._write(lambda tx: tx.reserve(run_id, steps, joins))
 
     def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
-        return self._write(lambda tx: transitions.record(tx, claim, change, self._window_of(), now))
+        window = self._window.at(now)
+        output = change.output if isinstance(change, Completed) else None
+        return self._write(lambda tx: transitions.record(tx, claim, change, window, now), output)
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
-        return self._write(lambda tx: transitions.vanish(tx, claim, reason, self._window_of(), now))
+        window = self._window.at(now)
+        return self._write(lambda tx: transitions.vanish(tx, claim, reason, window, now))
 
     def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
-        return self._write(lambda tx: transitions.cancel(tx, run_id, n, self._window_of(), now))
+        window = self._window.at(now)
+        return self._write(lambda tx: transitions.cancel(tx, run_id, n, window, now))
 
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
+        window = self._window.at(now)
         next_due: float | None = self._database.read(lambda tx: tx.value(sql.NEXT_DUE))
         if next_due is None or next_due > now:
             return (), next_due
-        return self._write(lambda tx: (transitions.due(tx, self._window_of(), now), tx.tx.value(sql.NEXT_DUE)))
+        return self._write(lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.NEXT_DUE)))
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
-        return self._write(lambda tx: transitions.fill(tx, queues, self._window_of(), now))
+        window = self._window.at(now)
+        return self._write(lambda tx: transitions.fill(tx, queues, window, now))
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         def take(tx: SqlTransaction) -> list[Dispatch]:
@@ -161,7 +175,8 @@ class SqlStore:
         return [job_of(row) for row in rows], next_due
 
     def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
-        return self._write(lambda tx: firing.fire(tx, firings, self._window_of(), now))
+        window = self._window.at(now)
+        return self._write(lambda tx: firing.fire(tx, firings, window, now))
 
     # --- workers ------------------------------------------------------------------------------------------------
 
@@ -196,12 +211,10 @@ class SqlStore:
         return self._database.read(lambda tx: [run_of(row) for row in runs_where(tx, where)])
 
     def step(self, ref: StepRef) -> StepRecord | None:
-        row = self._database.read(lambda tx: tx.one(sql.GET_STEP, run_id=ref.run_id, n=ref.n))
-        return None if row is None else step_of(row)
+        return self._database.read(lambda tx: _whole_step(tx, tx.one(sql.GET_STEP, run_id=ref.run_id, n=ref.n)))
 
     def find_step(self, key: str) -> StepRecord | None:
-        row = self._database.read(lambda tx: tx.one(sql.FIND_STEP, key=key))
-        return None if row is None else step_of(row)
+        return self._database.read(lambda tx: _whole_step(tx, tx.one(sql.FIND_STEP, key=key)))
 
     def steps(self, run_id: str, status: TaskStatus | None = None) -> list[StepRecord]:
         def block(tx: Transaction) -> list[Row]:
@@ -217,7 +230,7 @@ class SqlStore:
         )
 
     def outputs(self, run_id: str, numbers: Sequence[int]) -> dict[int, str]:
-        return self._database.read(lambda tx: SqlTransaction(tx).outputs(run_id, numbers))
+        return self._database.read(lambda tx: SqlTransaction(tx, results.Packing()).outputs(run_id, numbers))
 
     def result_template(self, run_id: str) -> object:
         return self._database.read(lambda tx: loads(tx.value(sql.GET_RESULT, run_id=run_id)))
@@ -240,6 +253,17 @@ class SqlStore:
         rows = self._database.read(lambda tx: log.rows(tx, after, limit, run_id, newest))
         return [each for row in rows for each in events_of(row)], rows[-1][0] if rows else after
 
+    # --- keeping and looking after ------------------------------------------------------------------------------
+
+    def prune(self, ended_before: float, limit: int) -> int:
+        return retention.prune(self._database, ended_before, limit)
+
+    def prunable(self, ended_before: float) -> int:
+        return self._database.read(lambda tx: tx.value(retention.COUNT_PRUNABLE, before=ended_before))
+
+    def census(self) -> Census:
+        return self._database.read(census.take)
+
     # --- life ---------------------------------------------------------------------------------------------------
 
     def watch(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -252,6 +276,16 @@ class SqlStore:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _whole_step(tx: Transaction, row: Row | None) -> StepRecord | None:
+    """Return a step with its output, from the columns RECORD."""
+    if row is None:
+        return None
+    step = step_of(row)
+    if step.output != results.MARKER:
+        return step
+    return replace(step, output=results.whole(tx, step.ref.run_id, step.ref.n, step.output))
 
 
 def _claim_ref(run_id: str, n: int, generation: int, claim: int) -> ClaimRef:

@@ -13,7 +13,9 @@ from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
 from orchestra.store.sql import statements as sql
-from orchestra.store.sql.database import Transaction
+from orchestra.store.sql import wide
+from orchestra.store.sql.database import Row, Transaction
+from orchestra.store.sql.results import MARKER, PUT_RESULT, Packing, all_whole, whole
 from orchestra.store.sql.rows import (
     claimed_of,
     columns_of,
@@ -31,8 +33,8 @@ from orchestra.store.transitions import Ending, Hot, RunState, started_entry
 class SqlTransaction:
     """One transaction of the SQL store. Each method is the primitive of its name."""
 
-    def __init__(self, tx: Transaction) -> None:
-        self.tx = tx
+    def __init__(self, tx: Transaction, packing: Packing) -> None:
+        self.tx, self._packing = tx, packing
         self.wrote_events = False
 
     def lock_run(self, run_id: str, *, alone: bool) -> None:
@@ -76,7 +78,7 @@ class SqlTransaction:
             {
                 **none,
                 "number": join.number,
-                "remaining": len(join.parts),
+                "remaining": wide.to_count(join),
                 "any_way": int(join.any),
                 "parts": encoded(join.parts),
             }
@@ -84,6 +86,9 @@ class SqlTransaction:
         ]
         if rows:
             self.tx.many(sql.ADD_JOIN, rows)
+        shards = [row for join in joins if wide.is_wide(join) for row in wide.shard_rows(run_id, join)]
+        if shards:
+            self.tx.many(wide.ADD_SHARD, shards)
 
     def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
         row = self.tx.one(sql.RESERVE, run_id=run_id, steps=steps, joins=joins)
@@ -103,8 +108,9 @@ class SqlTransaction:
         found: dict[int, str] = {}
         for number in numbers:
             row = self.tx.one(sql.OUTPUT, run_id=run_id, n=number)
-            if row is not None and row[1] is not None:
-                found[row[0]] = row[1]
+            output = None if row is None else whole(self.tx, run_id, number, row[1])
+            if output is not None:
+                found[number] = output
         return found
 
     def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str]]:
@@ -115,18 +121,20 @@ class SqlTransaction:
         if not parts:
             return {}
         rows = self.tx.all(sql.NAMED_OUTPUTS, run_id=run_id, first=min(parts), last=max(parts))
-        return {n: (name, output) for n, name, output in rows if n in parts and output is not None}
+        outputs = all_whole(self.tx, run_id, {n: output for n, _name, output in rows if n in parts})
+        return {n: (name, outputs[n]) for n, name, _output in rows if n in outputs}
 
     def held_step(self, claim: ClaimRef) -> Hot | None:
         row = self.tx.one(sql.HELD_STEP, **_claim(claim))
         return None if row is None else hot_of(row)
 
     def end(self, claim: ClaimRef, ending: Ending) -> Hot | None:
+        body = self._packing.body(ending.output)
         row = self.tx.one(
             sql.END,
             **_claim(claim),
             status=ending.status,
-            output=ending.output,
+            output=ending.output if body is None else MARKER,
             error=error_text(ending.error),
             attempted=int(ending.attempted),
             crashed=int(ending.crashed),
@@ -135,19 +143,25 @@ class SqlTransaction:
             collects=ending.collects,
             completed_at=ending.completed_at,
         )
-        return None if row is None else hot_of(row)
+        return None if row is None else self._ended(claim.ref.step, row, body)
 
     def end_waiting(self, run_id: str, n: int, ending: Ending) -> Hot | None:
+        body = self._packing.body(ending.output)
         row = self.tx.one(
             sql.END_WAITING,
             run_id=run_id,
             n=n,
             status=ending.status,
-            output=ending.output,
+            output=ending.output if body is None else MARKER,
             error=error_text(ending.error),
             completed_at=ending.completed_at,
         )
-        return None if row is None else hot_of(row)
+        return None if row is None else self._ended(StepRef(run_id, n), row, body)
+
+    def _ended(self, ref: StepRef, row: Row, body: bytes | None) -> Hot:
+        if body is not None:
+            self.tx.run(PUT_RESULT, run_id=ref.run_id, n=ref.n, body=body)
+        return hot_of(row)
 
     def waiting_step(self, run_id: str, n: int) -> Hot | None:
         row = self.tx.one(sql.WAITING_STEP, run_id=run_id, n=n)
@@ -175,17 +189,8 @@ class SqlTransaction:
         self.tx.run(sql.FALL_BACK, run_id=run_id, n=like, part=n)
         return step.queue
 
-    def count_join(self, run_id: str, join: int, way: Way, part: int) -> Arrivals:
-        row = self.tx.one(
-            sql.COUNT_JOIN,
-            run_id=run_id,
-            number=join,
-            live=int(way is Way.LIVE),
-            broken=int(way is Way.BROKEN),
-            dead="" if way is Way.LIVE else f",{part}",
-        )
-        assert row is not None, (run_id, join)
-        return Arrivals(row[0], row[1], row[2], bool(row[3]))
+    def count_join(self, run_id: str, join: int, way: Way, part: int, parts: int | None) -> Arrivals:
+        return wide.count(self.tx, run_id, join, way, part, parts)
 
     def release(
         self, run_id: str, join: int, at_once: int | None, now: float
@@ -208,8 +213,9 @@ class SqlTransaction:
         return [(n, queue) for n, queue in self.tx.all(sql.RELEASE_PART, run_id=run_id, parent=parent)]
 
     def part_outputs(self, run_id: str, parent: int) -> str:
-        outputs = [output or "null" for (output,) in self.tx.all(sql.PART_OUTPUTS, run_id=run_id, parent=parent)]
-        return f"[{','.join(outputs)}]"
+        parts: dict[int, str | None] = dict(self.tx.all(sql.PART_OUTPUTS, run_id=run_id, parent=parent))
+        outputs = all_whole(self.tx, run_id, parts)
+        return f"[{','.join(outputs.get(n, 'null') for n in parts)}]"
 
     def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
         row = self.tx.one(sql.COUNT_RUN, run_id=run_id)

@@ -1,4 +1,4 @@
-"""A deterministic simulation of the engine: the real cycle, reconciler and store in a world where everything goes wrong.
+"""A deterministic simulation: the real cycle, reconciler and store in a world where everything goes wrong.
 
 Every choice comes from one seed: the workload, the weather (what the broker loses, who dies or freezes and when, when
 the store is away) and the schedule. ``python -m orchestra.testing.simulation --seed 7`` plays one seed again.

@@ -19,6 +19,11 @@ from orchestra.testing.simulation.view import RunView
 from orchestra.testing.simulation.world import START, Process, Violation, World
 
 LEASE_S = 5.0
+LAPSE_S = 3.0
+"""How long after a worker is back others may still act on what they saw before."""
+_NO_NEED = "5 no doubles without need"
+NOTICED_S = 2.0
+"""An outage of the store that lasts so long is noticed by every reconciler."""
 _MIDWAY = (S.QUEUED, S.RETRYING, S.WAITING)
 """Where a step may pass through within the transaction that takes it out of RUNNING."""
 
@@ -90,10 +95,8 @@ class Judge:
             raise Violation("2 commit, then publish", f"{ref.celery_id} is published while it is {status}")
         self.published[ref] += 1
         if self.published[ref] > self.queued[ref] + self.resent[ref]:
-            raise Violation(
-                "messages are bounded",
-                f"{ref.celery_id}: {self.published[ref]} messages; ready {self.queued[ref]} times, {self.resent[ref]} resends",
-            )
+            told = f"{self.published[ref]} messages; ready {self.queued[ref]}, resent {self.resent[ref]} times"
+            raise Violation("messages are bounded", f"{ref.celery_id}: {told}")
 
     def body_starts(self, process: Process, claimed: Claimed) -> None:
         """A body is about to run: it must have been given what its predecessors recorded."""
@@ -218,45 +221,38 @@ class Judge:
 
     def _renewed(self, process: Process, lease: Lease) -> None:
         now = self._world.now
-        if process.expires_at and now >= process.expires_at - 2 * self._world.weather.skew_s - 0.01:
+        ran_out = process.expires_at - 2 * self._world.weather.skew_s - 0.01
+        if process.called_dead or (process.expires_at and now >= ran_out):
             process.lapsed_at = now
+        process.called_dead = False
         process.expires_at = lease.expires_at - process.skew_s
 
     def _check_called_dead(self, process: Process, incarnation: str) -> None:
-        """Who slept as long as another must not call it dead for that."""
+        """A lease was deleted: its worker must be dead, or silent for its lease time as far as others could know."""
         holder = next((each for each in self._world.processes if each.name == incarnation), None)
-        if holder is None or not holder.alive or not process.frozen_until:
+        if holder is None or not holder.alive:
             return
+        holder.called_dead = True
+        world = self._world
+        # After an outage that everybody noticed, everybody gets the time to renew.
+        ended = [START + end for begin, end in world.weather.store_away if end - begin > NOTICED_S]
+        until = max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended if end <= world.now)])
+        left = until - 2 * world.weather.skew_s - 0.01 - world.now
+        if left > 0 and world.now - holder.lapsed_at > LAPSE_S:
+            raise Violation(_NO_NEED, f"{incarnation} is called dead, and its lease holds {left:.2f} s more")
         together = abs(process.frozen_until - holder.frozen_until) < 0.001
-        if (
-            together
-            and holder.expires_at > holder.frozen_at
-            and process.frozen_until < self._world.now < process.frozen_until + LEASE_S / 2
-        ):
-            raise Violation(
-                "5 no doubles without need", f"{process.name} slept as long as {incarnation}, and calls it dead"
-            )
+        long = process.frozen_until - process.frozen_at > LEASE_S / 2
+        ran_out = holder.frozen_at < holder.expires_at <= holder.frozen_until and holder.away_until <= world.now
+        if together and long and ran_out and world.now < process.frozen_until + LEASE_S / 2:
+            raise Violation(_NO_NEED, f"{process.name} slept as long as {incarnation}, and calls it dead")
 
     def _check_reopened(self, claim: ClaimRef) -> None:
-        """A claim was reopened: its worker must have been dead, silent for its lease time, or ignorant of it."""
+        """A claim was reopened: its worker must be dead, have been called so, or not know of it."""
         holder = self.holders[claim]
         if not holder.alive or claim in self.dropped:
-            if claim not in self.ran:
-                self.unheard += 1
-            return
-        world = self._world
-        # After an outage everybody gets the time to renew; time in which nobody could does not count.
-        ended = [START + end for _begin, end in world.weather.store_away if START + end <= world.now]
-        until = (
-            max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended)])
-            - 2 * world.weather.skew_s
-            - 0.01
-        )
-        if world.now < until and world.now - holder.lapsed_at > 3.0:
-            raise Violation(
-                "5 no doubles without need",
-                f"{claim} was taken from {holder.name}, which lives; its lease holds for {until - world.now:.2f} s more",
-            )
+            self.unheard += claim not in self.ran
+        elif not holder.called_dead and self._world.now - holder.lapsed_at > LAPSE_S:
+            raise Violation(_NO_NEED, f"{claim} was taken from {holder.name}, which lives and runs it")
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -285,7 +281,7 @@ class Judge:
         for ref, count in self.resent.items():
             if count > most:
                 raise Violation("messages are bounded", f"{ref.celery_id} was sent again {count} times")
-        if self._world.weather.calm and self.resent:
+        if self._world.weather.calm and self._world.deaths == 0 and self.resent:
             raise Violation("messages are bounded", f"in calm weather {len(self.resent)} steps were sent again")
 
     def _check_outcome(self, view: RunView, record: StepRecord) -> None:

@@ -19,7 +19,7 @@ _AFTER = {
     "task.skipped": {"task.submitted", "task.queued", "task.started", "task.retrying"},
     "task.cancelled": {"task.submitted", "task.queued", "task.started", "task.retrying"},
 }
-"""What may come before each event of a step. A part of a map with max_parallel is submitted long before it is queued."""
+"""What may come before each event of a step."""
 
 
 def read(store: Store, after: int) -> list[Event]:

@@ -3,6 +3,7 @@
 import argparse
 import multiprocessing
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -46,8 +47,8 @@ def main() -> int:
     if given.seed is not None:
         stage = theatre(given.stores)
         report = stage.play(given.seed, tell=True)
-        print("\n".join(report.story))
-        print(summary(report))
+        _say("\n".join(report.story))
+        _say(report.summary)
         return int(report.violation is not None)
     return _many(given)
 
@@ -63,14 +64,14 @@ def _many(given: argparse.Namespace) -> int:
         if report.violation is not None:
             failed += 1
             if failed <= given.stop:
-                print("\n".join([*report.story[-60:], summary(report), ""]), flush=True)
+                _say("\n".join([*report.story[-60:], report.summary, ""]))
             if failed >= given.stop:
                 break
     took = time.monotonic() - began
     rate = 60 * totals["seeds"] / took
-    print(f"{totals['seeds']} seeds in {took:.0f} s ({rate:.0f} a minute), {failed} failed")
-    print(", ".join(f"{count} {what}" for what, count in totals.items() if what != "seeds"))
-    print("weather: " + ", ".join(f"{kind} {count}" for kind, count in weather.most_common()))
+    _say(f"{totals['seeds']} seeds in {took:.0f} s ({rate:.0f} a minute), {failed} failed")
+    _say(", ".join(f"{count} {what}" for what, count in totals.items() if what != "seeds"))
+    _say("weather: " + ", ".join(f"{kind} {count}" for kind, count in weather.most_common()))
     return int(failed > 0)
 
 
@@ -95,10 +96,6 @@ def _batch(work: tuple[str, int, int]) -> list[Report]:
         stage.close()
 
 
-def summary(report: Report) -> str:
-    """Return one paragraph about a seed, and the command that plays it again."""
-    found = "holds" if report.violation is None else f"VIOLATION of {report.violation}"
-    return (
-        f"seed {report.seed} ({report.store}; {', '.join(report.weather) or 'calm'}; {report.steps} steps,"
-        f" {report.simulated_s:.1f} s simulated): {found}\nmake simulate SEED={report.seed}"
-    )
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

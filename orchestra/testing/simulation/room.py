@@ -1,4 +1,4 @@
-"""The quarantine of a simulated worker: what the lock file of ``orchestra.runtime.quarantine`` does, without a kernel."""
+"""The quarantine of a simulated worker: what ``orchestra.runtime.quarantine`` does with the kernel's locks."""
 
 from orchestra.runtime.quarantine import SUSPECT_FROM
 from orchestra.testing.simulation.strand import Strand

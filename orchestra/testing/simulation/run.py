@@ -49,6 +49,15 @@ class Report:
     story: Sequence[str] = ()
     """What happened, a line each; empty where nobody asked and nothing was found."""
 
+    @property
+    def summary(self) -> str:
+        """One paragraph, and the command that plays the seed again."""
+        found = "holds" if self.violation is None else f"VIOLATION of {self.violation}"
+        return (
+            f"seed {self.seed} ({self.store}; {', '.join(self.weather) or 'calm'}; {self.steps} steps,"
+            f" {self.simulated_s:.1f} s simulated): {found}\nmake simulate SEED={self.seed}"
+        )
+
 
 @dataclass
 class Theatre:

@@ -69,7 +69,7 @@ class Strand:
 
 class _Carrier(threading.Thread):
     def __init__(self) -> None:
-        super().__init__(name="orchestra-simulation", daemon=True)
+        super().__init__(name="simulation", daemon=True)
         self.go, self.back = threading.Lock(), threading.Lock()
         self.go.acquire()
         self.back.acquire()
@@ -114,4 +114,5 @@ class Strands:
         """End the threads."""
         for carrier in self._free:
             carrier.go.release()
+            carrier.join()
         self._free.clear()

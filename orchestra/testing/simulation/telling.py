@@ -1,7 +1,7 @@
 """How calls of the store are told in a story, for people."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from orchestra.engine.outcome import Completed, Expanded, Failed, Reopened, Rescheduled
 from orchestra.model.ids import MessageRef
@@ -46,8 +46,7 @@ def _told(value: Any) -> str:
         case float():
             return f"{value - 1_800_000_000.0:.3f}" if value > 1e9 else f"{value:g}"
         case list() | tuple():
-            each: Any
-            return " ".join(_told(each) for each in value)  # pyright: ignore[reportUnknownVariableType]
+            return " ".join(_told(each) for each in cast(Sequence[Any], value))
         case None:
             return ""
         case _:

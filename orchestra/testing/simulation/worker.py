@@ -24,7 +24,7 @@ from orchestra.testing.simulation.script import Boom, Script
 from orchestra.testing.simulation.store import SimStore
 from orchestra.testing.simulation.strand import Killed
 from orchestra.testing.simulation.workload import REGISTRY, nested
-from orchestra.testing.simulation.world import Process, World
+from orchestra.testing.simulation.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class SimWorker:
             slots=kind.slots,
             lease_s=kind.lease_s,
             holds=self._holds,
+            busy=lambda: len(self._handling),
             on_deaf=self._deaf,
             machine=self._machine(),
             monotonic=self._monotonic,

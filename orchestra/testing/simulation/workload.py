@@ -122,9 +122,9 @@ def _mapped(
     return [source, GraphStep(key, key, script.text(), [], {}, frozenset({position}), options, {}, over)]
 
 
-def nested(script: Script, name: str, round: int) -> Graph:
+def nested(script: Script, name: str, depth: int) -> Graph:
     """Return the sub-workflow that a step turns into."""
-    rng = random.Random(script.size + round)
+    rng = random.Random(script.size + depth)
     if script.kind == "deeper":
         step = GraphStep(f"{name}.", f"{name}.", script.text(), [], {}, frozenset(), StepOptions(max_rounds=2))
         return Graph(name, name, [step])

@@ -41,6 +41,8 @@ class Process:
     """Until when it cannot reach the store."""
     expires_at: float = 0.0
     """Until when its lease holds, in true time."""
+    called_dead: bool = False
+    """Whether another has deleted its lease since it last renewed it."""
     lapsed_at: float = -1e9
     """When it last renewed a lease that had run out."""
     strands: list[Strand] = field(default_factory=list[Strand])
@@ -125,7 +127,7 @@ class World:
     def freeze(self, process: Process, seconds: float) -> None:
         """Stop all of a process for a while (SIGSTOP, a long pause of its machine)."""
         self.note(process.name, f"FREEZES for {seconds:.1f} s")
-        process.frozen_at, process.frozen_until = self.now, self.now + seconds
+        process.frozen_at, process.frozen_until = self.now, max(process.frozen_until, self.now + seconds)
 
     # --- strands ------------------------------------------------------------------------------------------------
 

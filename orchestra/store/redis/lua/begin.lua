@@ -4,7 +4,7 @@
 local function begin(keys, args)
   call, decode, encode = redis.call, cjson.decode, cjson.encode
   P, ARGV = keys[1], args
-  R, now, dispatches, window = nil, nil, {}, 0
+  R, now, dispatches, window, windows = nil, nil, {}, 0, {}
   entries, touched, closed, single = {}, {}, {}, false
 end
 

@@ -35,7 +35,8 @@ local function cancel_step(n)
 end
 
 register('cancel', function()
-  now, window = ARGV[3], tonumber(ARGV[5])
+  now = ARGV[3]
+  set_window(ARGV[5])
   return once(ARGV[4], function()
     if not open_run(ARGV[1]) or R.at[A_ENDED] then return false end
     single = R.at[A_SINGLE]

@@ -94,7 +94,8 @@ local function add_again(at)
 end
 
 register('create', function()
-  now, window, token = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+  now, token = ARGV[1], ARGV[3]
+  set_window(ARGV[2])
   local starts = places()
   local states, conflict = look(starts)
   if conflict then return conflict end

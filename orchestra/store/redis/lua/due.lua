@@ -3,7 +3,8 @@
 -- Asks for now, window. Answers {when the next one is due or '', whether events were written, dispatches}.
 
 register('due', function()
-  now, window = ARGV[1], tonumber(ARGV[2])
+  now = ARGV[1]
+  set_window(ARGV[2])
 
   local ready = call('ZRANGEBYSCORE', P .. 'due', '-inf', now)
   for _, name in ipairs(ready) do

@@ -99,7 +99,8 @@ local kinds = {
 }
 register('record', function()
   local generation, claim, kind = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[8]
-  n, now, token, window = tonumber(ARGV[2]), ARGV[5], ARGV[6], tonumber(ARGV[7])
+  n, now, token = tonumber(ARGV[2]), ARGV[5], ARGV[6]
+  set_window(ARGV[7])
   if not open_run(ARGV[1], n) then return false end
   local step = R.steps[n]
   if not step then return false end

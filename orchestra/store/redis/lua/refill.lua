@@ -3,7 +3,8 @@
 -- Asks for now, window, queues. Answers with dispatches.
 
 register('refill', function()
-  now, window = ARGV[1], tonumber(ARGV[2])
+  now = ARGV[1]
+  set_window(ARGV[2])
   fill({unpack(ARGV, 3)})
   return dispatches
 end)

@@ -12,7 +12,7 @@ local function send_again(queue, priority, member)
   local s = widen(step.s)
   local score = priority * SENT_BAND + tonumber(now) + 2 ^ s[RESENDS]
   call('ZADD', P .. 'q:' .. queue, string.format('%.6f', score), member)
-  s[RESENDS] = math.min(s[RESENDS] + 1, 12)
+  s[RESENDS] = math.min(s[RESENDS] + 1, 5)
   change(step)
   flush()
   dispatch(run_id, n, s[GENERATION], step.text)

@@ -4,7 +4,18 @@
 -- the order of age. The score of what waits is made of priority and rank, that of what was sent of priority and time.
 
 local BAND, SENT_BAND = 1e9, 1e11
-local dispatches, window = {}, 0
+local dispatches, window, windows = {}, 0, {}
+
+-- Note how many steps may be with the broker: a floor and, after a space, JSON of the queues that may have more.
+local function set_window(text)
+  local floor, above = text:match('^(%d+) ?(.*)$')
+  window, windows = tonumber(floor), above ~= '' and decode(above) or {}
+end
+
+-- How many steps of a queue may be with the broker.
+local function window_of(queue)
+  return windows[queue] or window
+end
 
 -- The name of a step in the sets of its queue.
 local function member_of(run_id, n, created)
@@ -37,13 +48,13 @@ end
 -- How many steps of this priority or better are with the broker, counted up to the window.
 local function count_sent(queue, priority)
   local sent = call('ZCOUNT', P .. 'q:' .. queue, '-inf', '(' .. string.format('%.0f', (priority + 1) * SENT_BAND))
-  return math.min(sent, window)
+  return math.min(sent, window_of(queue))
 end
 
 -- A step that has just become ready goes to the broker at once, if nothing waits and the window has room.
 local function send_at_once(step)
   local f = step.f
-  if call('ZCARD', P .. 'w:' .. f[QUEUE]) > 0 or count_sent(f[QUEUE], f[PRIORITY]) >= window then return false end
+  if call('ZCARD', P .. 'w:' .. f[QUEUE]) > 0 or count_sent(f[QUEUE], f[PRIORITY]) >= window_of(f[QUEUE]) then return false end
   local score = string.format('%.6f', f[PRIORITY] * SENT_BAND + tonumber(now))
   call('ZADD', P .. 'q:' .. f[QUEUE], score, member_of(R.id, step.n, f[CREATED]))
   dispatch(R.id, step.n, step.s[GENERATION], step.text)
@@ -77,7 +88,7 @@ local function fill(queues)
       local best = call('ZRANGE', P .. 'w:' .. queue, 0, 0, 'WITHSCORES')
       if not best[1] then break end
       local priority = math.floor(tonumber(best[2]) / BAND) + 1
-      local room = window - count_sent(queue, priority)
+      local room = window_of(queue) - count_sent(queue, priority)
       if room <= 0 or pick(queue, priority, room) >= room then break end
     end
   end

@@ -1,0 +1,81 @@
+"""The window of a queue follows the slots of the workers that are alive and serve it, on every store."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from orchestra.engine.outcome import Completed
+from orchestra.store.contract import Claimed, Lease, Store
+from orchestra.store.window import READ_EVERY_S, LiveWindow, windows
+from tests.graphs import create
+from tests.stores import KINDS, open_url, store_url
+
+
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    store = open_url(store_url(request.param, request), window=3)
+    yield store
+    store.close()
+
+
+def lease(name: str = "w", *, slots: int = 5, queues: Sequence[str] = ("q",), expires_at: float = 1000.0) -> Lease:
+    return Lease(name, name, "h", "b", 1, 1.0, queues, slots, 0.0, expires_at)
+
+
+def test_a_queue_without_workers_has_the_floor(store: Store) -> None:
+    _run, messages = create(store, [[]] * 30)
+    assert len(messages) == 3
+
+
+def test_each_live_slot_adds_four_steps_to_the_window_of_its_queues(store: Store) -> None:
+    store.renew(lease("one", slots=2, queues=("other", "q")))
+    store.renew(lease("two", slots=1))
+    _run, messages = create(store, [[]] * 30)
+    assert len(messages) == 12
+    _run, others = create(store, [[]] * 30, queue="other")
+    assert len(others) == 8
+    _run, unserved = create(store, [[]] * 30, queue="nobody's")
+    assert len(unserved) == 3
+
+
+def test_an_expired_lease_adds_nothing(store: Store) -> None:
+    store.renew(lease(expires_at=0.5))
+    assert len(create(store, [[]] * 30)[1]) == 3
+
+
+def test_a_worker_that_has_just_started_is_counted_within_two_seconds(store: Store) -> None:
+    create(store, [[]] * 30)
+    store.renew(lease())
+    assert store.refill(["q"], 1.0 + READ_EVERY_S / 2) == []
+    assert len(store.refill(["q"], 1.0 + READ_EVERY_S)) == 17
+
+
+def test_a_worker_that_is_gone_lets_the_window_shrink_one_by_one(store: Store) -> None:
+    store.renew(lease(slots=1))
+    _run, messages = create(store, [[]] * 30)
+    assert len(messages) == 4
+    store.release_lease("w")
+    released: list[int] = []
+    for message in messages:
+        claimed = store.claim(message, "w", 5.0)
+        assert isinstance(claimed, Claimed)
+        recorded = store.record(claimed.claim, Completed("null"), 5.0)
+        assert recorded is not None
+        released.append(len(recorded.dispatches))
+    assert released == [0, 1, 1, 1]
+
+
+def test_leases_are_read_every_two_seconds_however_often_the_window_is_asked_for() -> None:
+    reads: list[float] = []
+    window = LiveWindow(lambda: reads.append(0) or [], 3)
+    for at in (10.0, 10.5, 11.9, 12.0, 13.0, 14.1):
+        window.at(at)
+    assert len(reads) == 3
+    window.at(9.0)  # the clock was set back
+    assert len(reads) == 4
+
+
+def test_scripts_are_told_the_windows_as_text() -> None:
+    assert windows([], 64, 1.0).text == "64"
+    assert windows([lease(slots=16)], 64, 1.0).text == "64"
+    assert windows([lease(slots=17)], 64, 1.0).text == '64 {"q": 68}'
