@@ -67,9 +67,7 @@ def main() -> None:
         after, span = resource.getrusage(resource.RUSAGE_SELF), time.monotonic() - begun
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         thread.stop()
-        print(
-            f"{(nowhere.count - fired) / span:.1f} fired a second, {100 * used / span:.1f} % of a core (pid {os.getpid()})"
-        )
+        print(f"{(nowhere.count - fired) / span:.1f} fired a second, {100 * used / span:.1f} % of a core")
         store.close()
 
 

@@ -14,7 +14,8 @@ class NoJobs:
 
     def put_job(self, job: JobRecord) -> JobRecord | None:
         raise SettingsError(
-            f"store {self.url} keeps no scheduled jobs yet, such as {job.name!r}; give a sqlite:// or postgresql:// store"
+            f"store {self.url} keeps no scheduled jobs yet, such as {job.name!r};"
+            " give one that is sqlite:///path or postgresql://…"
         )
 
     def job(self, job_id: str) -> JobRecord | None:
