@@ -1,11 +1,14 @@
 """What pods are told to run is something the command line understands."""
 
+import importlib
 import re
 import shlex
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import celery.beat
 import pytest
 import typer.main
 import yaml
@@ -96,3 +99,9 @@ def test_workers_wait_for_the_broker_share_a_store_and_cannot_write_elsewhere(co
 def test_compose_holds_no_secret(root: Path) -> None:
     text = (root / "docker-compose.yml").read_text().lower()
     assert not [word for word in ("password", "secret", "token", "api_key") if word in text]
+
+
+def test_celery_beat_finds_our_scheduler_by_name(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    module, _, name = project["entry-points"]["celery.beat_schedulers"]["orchestra"].partition(":")
+    assert issubclass(getattr(importlib.import_module(module), name), celery.beat.Scheduler)
