@@ -1,5 +1,6 @@
 """Settings: from arguments, then ``ORCHESTRA_*`` variables, then ``orchestra.toml``, then the embedded default."""
 
+from datetime import timedelta
 from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
@@ -12,6 +13,7 @@ from pydantic_settings import (
 )
 
 from orchestra.errors import SettingsError
+from orchestra.model.duration import parse_duration
 
 MEMORY = "memory://"
 """The broker of an embedded orchestrator: inside this process."""
@@ -39,11 +41,25 @@ class Settings(BaseSettings):
     """Seconds after which a worker that does not renew its lease counts as dead; renewed three times in it."""
     window: int = Field(64, ge=1, le=100_000)
     """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more."""
+    result_limit: int = Field(32_768, ge=1024)
+    """Characters of JSON up to which a result stays in its step's row in SQL; longer ones are compressed beside it."""
+    keep_for: timedelta | None = Field(None, ge=timedelta(seconds=1))
+    """How long runs are kept after their end: ``30d``, ``12h``, ``90m``, or seconds; default for ever."""
+
+    @field_validator("keep_for", mode="before")
+    @classmethod
+    def _duration(cls, value: object) -> object:
+        return parse_duration(value) if isinstance(value, str) else value
 
     @field_validator("modules", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
+
+    @property
+    def keep_for_s(self) -> float | None:
+        """``keep_for`` in seconds."""
+        return None if self.keep_for is None else self.keep_for.total_seconds()
 
     @property
     def embedded(self) -> bool:

@@ -97,7 +97,7 @@ def open_store(settings: Settings) -> Store:
         )
     from orchestra.store.sql.store import SqlStore  # SQLAlchemy takes long to import, and only this needs it
 
-    return SqlStore(url, window=settings.window)
+    return SqlStore(url, window=settings.window, result_limit=settings.result_limit)
 
 
 def _require_store(settings: Settings, what: str) -> None:
@@ -115,7 +115,7 @@ def _embedded(settings: Settings, clock: Callable[[], float]) -> Parts:
     registry = Registry(modules=settings.modules, travels=False)
     adapter = _adapter(store, MemoryPublisher(broker, settings.queue), registry, clock)
     add_generic_task(app, adapter)
-    local = LocalWorker(app, broker, adapter, settings.concurrency, settings.lease_s)
+    local = LocalWorker(app, broker, adapter, settings.concurrency, settings.lease_s, settings.keep_for_s)
     return Parts(settings, store, app, adapter, registry, local)
 
 
@@ -136,7 +136,7 @@ def _shared(
     registry = Registry(modules=settings.modules, travels=True, celery_task=lambda name: name in app.tasks)
     adapter = _adapter(store, BrokerPublisher(app, broker_priority), registry, clock)
     equip(adapter)
-    add_steps(app, adapter, settings.lease_s)
+    add_steps(app, adapter, settings.lease_s, settings.keep_for_s)
     return Parts(settings, store, app, adapter, registry, None, is_adopted)
 
 

@@ -21,6 +21,7 @@ from tests.processes import Process, wait_until
 ROOT = Path(__file__).parent.parent
 APP = "tests.worker_app:orch"
 COPIES, COUNTING = "ORCHESTRA_TEST_COPIES", "ORCHESTRA_TEST_COUNTING"
+TASKS_PER_CHILD, RESULTS = "ORCHESTRA_TEST_TASKS_PER_CHILD", "ORCHESTRA_TEST_RESULTS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Fixtures that all tests share. Servers are looked for, or started, when the first test asks for them."""
 
+import logging
 import subprocess
 import sys
 import uuid
@@ -8,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from celery import _state
 
 from tests.servers import Missing, PrivateRedis, postgres_server, rabbitmq_server, redis_server
 
@@ -83,3 +85,15 @@ def postgres_store_url(postgres_url: str) -> Iterator[str]:
     yield f"{postgres_url}?schema={schema}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+
+
+@pytest.fixture
+def untouched_process() -> Iterator[None]:
+    """Undo what an ordinary Celery application and Celery's own test worker do to the process."""
+    root = logging.getLogger()
+    finalizers, handlers, level = set(_state._on_app_finalizers), root.handlers[:], root.level
+    default, current = _state.default_app, _state._tls.current_app
+    yield
+    _state._on_app_finalizers.intersection_update(finalizers)
+    root.handlers[:], root.level = handlers, level
+    _state.default_app, _state._tls.current_app = default, current

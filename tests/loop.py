@@ -1,8 +1,9 @@
 """A worker in a loop: the real cycle and adapter over a store, without Celery, threads or waiting."""
 
+import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from orchestra.engine.plan import plan
@@ -36,9 +37,7 @@ class Loop:
         mischief: How often a message is lost, doubled, or its worker dies.
     """
 
-    def __init__(
-        self, store: Store, seed: int = 0, mischief: float = 0.0, clock: Callable[[], float] | None = None
-    ) -> None:
+    def __init__(self, store: Store, seed: int = 0, mischief: float = 0.0) -> None:
         self.store, self.chance, self.mischief = store, random.Random(seed), mischief
         self.clock = Clock()
         self.messages: list[MessageRef] = []
@@ -58,10 +57,14 @@ class Loop:
         self.publish(created.dispatches)
         return created.run_id
 
-    def run(self) -> None:
-        """Go on until nothing is left to do."""
+    def run(self, *, run_id: str = "", cancel_after: int | None = None) -> None:
+        """Go on until nothing is left to do; ``cancel_after`` so many messages, the run or one of its steps goes."""
+        handled = 0
         while True:
             while self.messages:
+                if handled == cancel_after:
+                    self.store.cancel(run_id, self.chance.choice([None, 0, 1, 2]), self.clock())
+                handled += 1
                 at = self.chance.randrange(len(self.messages))
                 self.messages[at], self.messages[-1] = self.messages[-1], self.messages[at]
                 self.handle(self.messages.pop())
@@ -109,4 +112,5 @@ def ends_of(store: Store, run_id: str) -> Counter[tuple[str, TaskStatus, str | N
     """Return how the steps of a run ended, as the interpreter tells it."""
     steps = [each for each in store.steps(run_id) if not each.name.endswith(ADDED)]
     outputs = store.outputs(run_id, [each.ref.n for each in steps])
-    return Counter((each.key, each.status, outputs.get(each.ref.n)) for each in steps)
+    values = {n: json.dumps(json.loads(text)) for n, text in outputs.items()}
+    return Counter((each.key, each.status, values.get(each.ref.n)) for each in steps)

@@ -13,7 +13,7 @@ from orchestra.model.condition import holds
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.graph import Graph, GraphStep, Mapped, StepOptions
 from orchestra.model.retry import RetryPolicy
-from orchestra.model.status import TaskStatus
+from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.runtime.body import running_step
 
 S = TaskStatus
@@ -77,8 +77,10 @@ def loop(rounds: int) -> object:
 # --- random graphs ----------------------------------------------------------------------------------------------------
 
 
-def random_graph(seed: int, *, size: int = 60, may_nest: bool = True, may_fail: bool | None = None) -> Graph:
-    """Return a graph of up to ``size`` steps. Those that fail for good are only in graphs that go on."""
+def random_graph(
+    seed: int, *, size: int = 60, may_nest: bool = True, may_fail: bool | None = None, on_failure: str | None = None
+) -> Graph:
+    """Return a graph of up to ``size`` steps. Those that fail for good are only in graphs that go on, unless told."""
     chance = random.Random(seed)
     may_fail = chance.random() < 0.5 if may_fail is None else may_fail
     steps: list[GraphStep] = []
@@ -86,7 +88,7 @@ def random_graph(seed: int, *, size: int = 60, may_nest: bool = True, may_fail: 
         steps.append(_random_step(chance, position, steps, may_nest, may_fail))
     last = len(steps) - 1
     result = chance.choice([None, None, template.reference_to(last), {"last": template.reference_to(last), "first": 1}])
-    return Graph("g", f"graph {seed}", steps, result, "continue" if may_fail else "fail")
+    return Graph("g", f"graph {seed}", steps, result, on_failure or ("continue" if may_fail else "fail"))
 
 
 def _random_step(
@@ -157,6 +159,11 @@ class Told:
 
     def end(self, key: str, status: TaskStatus, output: object = None) -> None:
         self.ends[key, status, json.dumps(output) if status is S.COMPLETED else None] += 1
+
+
+def expected_status(told: Told) -> WorkflowStatus:
+    """Return the status of a run of which this is told."""
+    return WorkflowStatus.FAILED if told.failed else WorkflowStatus.COMPLETED
 
 
 def interpret(graph: Graph, told: Told, caught: bool = False) -> tuple[str, Any]:

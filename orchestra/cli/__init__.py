@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 import orchestra
+from orchestra.cli import store
 from orchestra.cli.beat import beat
 from orchestra.cli.demo.command import demo
 from orchestra.cli.jobs import jobs
@@ -23,6 +24,7 @@ app.command()(demo)
 app.command()(worker)
 app.command()(beat)
 app.add_typer(jobs, name="jobs")
+app.add_typer(store.app)
 
 
 def _version(asked: bool) -> None:

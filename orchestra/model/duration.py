@@ -1,4 +1,4 @@
-"""Durations as people write them in settings and on the command line: ``90``, ``90s``, ``15m``, ``12h``, ``30d``, ``2w``."""
+"""Durations as people write them in settings and commands: ``90``, ``90s``, ``15m``, ``12h``, ``30d``, ``2w``."""
 
 import re
 from datetime import timedelta

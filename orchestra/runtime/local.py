@@ -21,9 +21,18 @@ _LONG_LEASE = 6
 class LocalWorker:
     """A worker, its broker, its reconciler and its beat, on threads of this process. Started when first needed."""
 
-    def __init__(self, app: Celery, broker: MemoryBroker, adapter: Adapter, concurrency: int, lease_s: float) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        broker: MemoryBroker,
+        adapter: Adapter,
+        concurrency: int,
+        lease_s: float,
+        keep_for_s: float | None,
+    ) -> None:
         self._app, self._broker, self._adapter = app, broker, adapter
         self._concurrency, self._lease_s = concurrency, lease_s * _LONG_LEASE
+        self._keep_for_s = keep_for_s
         self._lock = threading.Lock()
         self._worker: EmbeddedWorker | None = None
         self._reconciler: ReconcilerThread | None = None
@@ -61,6 +70,7 @@ class LocalWorker:
                 queues=lambda: sorted(self._queues),
                 slots=self._concurrency,
                 lease_s=self._lease_s,
+                keep_for_s=self._keep_for_s,
                 holds=self._adapter.holds,
                 busy=self._adapter.busy,
             )

@@ -16,6 +16,7 @@ from orchestra.model.status import TaskStatus
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.machine import this_machine
 from orchestra.runtime.quarantine import Quarantine
+from orchestra.runtime.retention import Retention
 from orchestra.store.contract import ClaimRef, Dispatch, Lease
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Reconciler:
         queues: Returns what it serves; may change.
         slots: How many bodies it can run at once; 0 when it takes no more.
         lease_s: How long its lease lasts; renewed after 0.3 of that.
+        keep_for_s: For how long runs are kept after their end; None keeps them for ever.
         on_deaf: Called when the worker seems not to consume any more: with 1, then 2, … every 5 s that it lasts.
         holds: Whether the worker knows of a claim that it is said to have: a claim may have been made without the
             worker hearing of it, or its end not have been recorded.
@@ -48,6 +50,7 @@ class Reconciler:
         lease_s: float,
         holds: Callable[[ClaimRef], bool] = lambda _claim: True,
         busy: Callable[[], int] = lambda: 0,
+        keep_for_s: float | None = None,
         on_deaf: Callable[[int], object] = lambda _times: None,
         machine: Machine | None = None,
         monotonic: Callable[[], float] = time.monotonic,
@@ -57,6 +60,7 @@ class Reconciler:
         self._holds, self._busy, self._on_deaf = holds, busy, on_deaf
         self._unknown: set[ClaimRef] = set()
         """Claims that the worker did not know of when it was last asked."""
+        self._retention = Retention(self._store, keep_for_s, adapter.cycle.clock)
         self._rounds = self._deafness = 0
         self._probe: tuple[float, MessageRef] | None = None
         """When a step was sent again to see whether it is heard, and which."""
@@ -100,6 +104,7 @@ class Reconciler:
             self._inspect_at = at + INSPECT_S
             self.reap()
             self._conserve(at, busy=self._disown())
+        self._retention.tick(at)
         return TICK_S if next_due is None else min(TICK_S, max(0.001, next_due - now))
 
     def turn(self) -> float:

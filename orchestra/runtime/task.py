@@ -92,8 +92,9 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass, r
         names = {int(n): name for n, name in what["before"].items()}
         results = list(args[0]) if len(names) > 1 else list(args[:1])
         given = StepInput.from_json(what["input"])
-        filled, named = fill(given, dict(zip(sorted(names), results, strict=True)), names)
-        return call(body_of(self.orchestra.registry.resolve(what["target"])), filled, named, None)
+        filled, named = fill(given, dict(zip(names, results, strict=True)), names)
+        adopted = self.app.tasks.get(what["target"])
+        return call(adopted or body_of(self.orchestra.registry.resolve(what["target"])), filled, named, None)
 
 
 class AdoptedMixin(StepMixin):

@@ -19,6 +19,7 @@ from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
 POOLS = ("prefork", "threads", "solo")
+_WATCH_CHILDREN_S = 0.25
 _THREAD_LEASE = 6
 """Leases are so many times longer where bodies share the interpreter with the heartbeat: C code that holds the
 interpreter lock stops it. A process that is gone is seen at once all the same, by its id."""
@@ -46,16 +47,16 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
     terminate = stop
 
 
-def add_steps(app: Celery, adapter: Adapter, lease_s: float) -> None:
+def add_steps(app: Celery, adapter: Adapter, lease_s: float, keep_for_s: float | None) -> None:
     """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
     steps: set[Any] = app.steps["worker"]
-    step = _reconciler_step(adapter, lease_s)
+    step = _reconciler_step(adapter, lease_s, keep_for_s)
     # One of an earlier orchestrator of the same application has the same name.
     steps -= {each for each in steps if getattr(each, "name", None) == step.name}
     steps.add(step)
 
 
-def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
+def _reconciler_step(adapter: Adapter, lease_s: float, keep_for_s: float | None) -> Any:
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
         """Runs in the parent process of every pool, from when the pool has forked its first children."""
@@ -66,13 +67,15 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
             super().__init__(parent, **options)
             tune(parent.app)
             # Before the pool forks: its children claim under the incarnation that they inherit.
-            forks = "prefork" in parent.pool_cls.__module__
+            self._forks = forks = "prefork" in parent.pool_cls.__module__
+            self._watch: Any = None
             self._reconciler = Reconciler(
                 adapter,
                 worker=parent.hostname,
                 queues=lambda: list(parent.app.amqp.queues.consume_from),
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
+                keep_for_s=keep_for_s,
                 holds=_parent_holds if forks else adapter.holds,
                 busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
@@ -83,6 +86,14 @@ def _reconciler_step(adapter: Adapter, lease_s: float) -> Any:
         def include(self, parent: Any) -> bool:
             parent.steps.insert(0, LeaseStep(parent, self._thread))
             return super().include(parent)
+
+        def register_with_event_loop(self, parent: Any, hub: Any) -> None:
+            # Celery sees a child's pipe close a moment before the child can be waited for, and when it loses that race
+            # looks again after five seconds only.
+            if self._watch is not None:
+                self._watch.cancel()
+            if self._forks:
+                self._watch = hub.call_repeatedly(_WATCH_CHILDREN_S, parent.pool.maintain_pool)
 
         def start(self, parent: Any) -> None:
             self._reconciler.slots = parent.pool.num_processes

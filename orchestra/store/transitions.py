@@ -398,6 +398,7 @@ def _fall_back(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo | N
     n, _join = tx.reserve(effects.run_id, 1, 0)
     queue = tx.add_fallback(effects.run_id, hot.n, n, hot.fallback, effects.now)
     effects.say("task.retrying", [hot.n], name=hot.name, error=str(error)[:500], fallback=hot.fallback[2])
+    effects.say("task.submitted", [n], of=hot.n)
     effects.released([(n, queue)])
 
 

@@ -225,6 +225,7 @@ def users_worker(app: Celery) -> Iterator[None]:
         _state.default_app, _state._tls.current_app = default, current
 
 
+@pytest.mark.usefixtures("untouched_process")
 def test_two_orchestrators_and_a_celery_application_do_not_disturb_each_other() -> None:
     ran: SimpleQueue[str] = SimpleQueue()
 
@@ -261,6 +262,7 @@ def test_two_orchestrators_and_a_celery_application_do_not_disturb_each_other() 
         assert three.submit(made("three"), 1).wait(LONG_S).output == "three 1"
 
 
+@pytest.mark.usefixtures("untouched_process")
 def test_a_step_may_use_an_eager_or_ordinary_celery_application() -> None:
     eager = Celery("eager", set_as_current=False)
     eager.conf.task_always_eager = True

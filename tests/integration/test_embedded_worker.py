@@ -54,18 +54,6 @@ def app() -> Celery:
     return make_app()[0]
 
 
-@pytest.fixture
-def untouched_process() -> Iterator[None]:
-    """Undo what an ordinary Celery application and Celery's own test worker do to the process."""
-    root = logging.getLogger()
-    finalizers, handlers, level = set(_state._on_app_finalizers), root.handlers[:], root.level
-    default, current = _state.default_app, _state._tls.current_app
-    yield
-    _state._on_app_finalizers.intersection_update(finalizers)
-    root.handlers[:], root.level = handlers, level
-    _state.default_app, _state._tls.current_app = default, current
-
-
 @contextmanager
 def worker(app: Celery, *, concurrency: int = 2, **options: Any) -> Iterator[EmbeddedWorker]:
     with EmbeddedWorker(app, concurrency=concurrency, queues=["celery"], **options) as running:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from orchestra import Orchestrator
 from orchestra.engine.outcome import Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import StepRef, new_id
@@ -13,6 +14,7 @@ from orchestra.store.contract import Claimed, NewRun, RunFilter, Store
 from orchestra.store.sql import retention
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered, planned, work
+from tests.processes import wait_until
 from tests.stores import KINDS, open_url, store_url
 
 LONG_AGO = 1_000.0
@@ -267,3 +269,13 @@ def test_readers_of_the_log_do_not_stall_while_much_is_deleted(postgres_store_ur
     assert beside
     assert all(beside)
     store.close()
+
+
+def test_a_worker_deletes_what_need_not_be_kept_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.runtime.retention.LOOK_S", 0.1)
+    monkeypatch.setenv("ORCHESTRA_KEEP_FOR", "1s")
+    with Orchestrator() as orch:
+        task = orch.submit(len, "abc", key="once").wait(10)
+        assert task.output == 3
+        wait_until(lambda: orch.runs() == [], 10, "the run to be deleted")
+        assert orch.submit(len, "abcd", key="once").wait(10).output == 4

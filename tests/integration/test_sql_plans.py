@@ -13,14 +13,19 @@ from sqlalchemy import Float, Integer, Table
 from orchestra.engine.outcome import Rescheduled
 from orchestra.model.record import ErrorInfo
 from orchestra.store.contract import Claimed
-from orchestra.store.sql import log, schema, statements
+from orchestra.store.sql import census, log, results, retention, schema, statements, wide
 from orchestra.store.sql.statements import Statement
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered
 
-ALL = [each for module in (statements, log) for each in vars(module).values() if isinstance(each, Statement)]
+MODULES = (statements, log, results, retention, wide, census)
+ALL = [each for module in MODULES for each in vars(module).values() if isinstance(each, Statement)]
+ALL += retention.DROP_OF_RUN
 READS_ALL = {
     "open queues": "asked once by who waits for everything to end, not per step",
+    "count runs": "for people: orchestra store info",
+    "count steps": "for people: orchestra store info",
+    "count events": "for people: orchestra store info",
     "first hole": "asked when a writer has stopped in the middle; reads the log behind a cursor in order",
 }
 PER_RUN = 4
@@ -36,7 +41,10 @@ def full(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[tuple[Sq
         store = SqlStore(f"{postgres_url}?schema={name}")
         try:
             admin.execute(f"SET search_path = {name}")
-            fill(admin, schema.runs, request.param // PER_RUN, id="'r' || i", status="'COMPLETED'", key="'rk' || i")
+            fill(
+                admin, schema.runs, request.param // PER_RUN, id="'r' || i", status="'COMPLETED'", key="'rk' || i",
+                created_at="i", completed_at="i + 1",
+            )  # fmt: skip
             fill(
                 admin, schema.steps, request.param, run_id=f"'r' || i / {PER_RUN}", n=f"i % {PER_RUN}", key="'k' || i",
                 status="'COMPLETED'", queue="'q'", worker="'w' || i % 50", sent_at="NULL", due_at="NULL",
@@ -98,7 +106,7 @@ def test_no_statement_reads_all_steps_runs_joins_or_events(full: tuple[SqlStore,
     store, run_id = full
     found = plan_of(
         store, statement, run_id=run_id, queue="q", priority=5, window=64, room=8, now=4.0, before=4.0, limit=100,
-        after=store.last_event() - 20, worker="w1", first=0, last=80,
+        after=store.last_event() - 20, worker="w1", first=0, last=80, bite=1000,
     )  # fmt: skip
     scanned = {each["Relation Name"] for each in found if each["Node Type"] == "Seq Scan"}
     if statement.name not in READS_ALL:

@@ -162,6 +162,7 @@ local function fall_back(step, error)
   call('HINCRBY', P .. 'open', part.f[QUEUE], 1)
   say('task.retrying', {step.n}, '"name":' .. encode(step.f[NAME]) .. ',"error":' .. encode(cut(shown(error), 500))
     .. ',"fallback":' .. encode(step.f[FALLBACK][3]))
+  say('task.submitted', {n}, '"of":' .. step.n)
   make_ready(part)
   say('task.queued', {n})
 end

@@ -1,0 +1,180 @@
+"""Watching a store: every status change is one that may happen, and the log tells the same story."""
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, cast
+
+from orchestra.model.event import RUN_ENDS, Event
+from orchestra.model.ids import MessageRef, StepRef
+from orchestra.model.status import FOLLOWS, TERMINAL, TaskStatus
+from orchestra.store.contract import ClaimRef, NewRun, RunFilter, Store
+
+S = TaskStatus
+WRITES = ("create_runs", "claim", "record", "vanish", "cancel", "due", "announce", "reserve", "refill", "resend")
+SMALL = 200
+"""Runs of more steps are not looked at after every write, since each look reads all of them."""
+_READY = frozenset({S.QUEUED, S.RUNNING, S.RETRYING})
+_BORN = frozenset({S.PENDING, S.QUEUED})
+# In one transaction: what ends with a retry, while its run is ending, is not tried again.
+_AT_ONCE: Mapping[TaskStatus, frozenset[TaskStatus]] = {**FOLLOWS, S.RUNNING: FOLLOWS[S.RUNNING] | {S.SKIPPED}}
+
+
+class BrokenRule(AssertionError):
+    """A store did what no store may do."""
+
+
+def check_transitions(store: Store) -> Store:
+    """Return the store, watched: after each write the steps of the runs that it was about are compared with before.
+
+    A status may only change as ``model.status.FOLLOWS`` says; a run that has not ended has a step that somebody can
+    get on with; and all steps of a run that has ended have ended.
+
+    Raises (from the methods that write):
+        BrokenRule: Something else happened.
+    """
+    return cast(Store, Watched(store))
+
+
+class Watched:
+    """A store and what is known of its steps."""
+
+    def __init__(self, store: Store) -> None:
+        self.watched = store
+        self._known: dict[str, dict[int, TaskStatus]] = {}
+        self._lock = threading.Lock()
+        self._writing = self._writes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.watched, name)
+        return self._watching(name, method) if name in WRITES else method
+
+    def _watching(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def write(*args: Any, **kwargs: Any) -> Any:
+            with self._lock:
+                alone = self._writing == 0
+                self._writing += 1
+                self._writes += 1
+                number = self._writes
+            try:
+                return method(*args, **kwargs)
+            finally:
+                with self._lock:
+                    self._writing -= 1
+                    alone = alone and number == self._writes
+                    for run_id in self._concerned(name, args):
+                        self._look(run_id, step_by_step=alone)
+
+        return write
+
+    def _concerned(self, name: str, args: tuple[Any, ...]) -> list[str]:
+        match args[:1]:
+            case (ClaimRef(ref=MessageRef(step=StepRef(run_id=run_id))),) | (MessageRef(step=StepRef(run_id=run_id)),):
+                return [run_id]
+            case (str() as run_id,) if name in ("cancel", "reserve"):
+                return [run_id]
+            case (list() as runs,) if name == "create_runs":
+                return [run.id for run in cast(list[NewRun], runs)]
+            case _:
+                return list(self._known) if name == "due" else []
+
+    def _look(self, run_id: str, *, step_by_step: bool) -> None:
+        known = self._known.setdefault(run_id, {})
+        if len(known) > SMALL and self._writes % (len(known) // SMALL + 1) ** 2:
+            return
+        step_by_step = step_by_step and len(known) <= SMALL
+        now = {step.ref.n: step.status for step in self.watched.steps(run_id)}
+        for n in sorted({*known, *now}):
+            _check_change(f"{run_id}.{n}", known.get(n), now.get(n), step_by_step)
+        self._known[run_id] = now
+        if step_by_step:
+            _check_run(self.watched, run_id, now)
+
+
+def _check_change(step: str, old: TaskStatus | None, new: TaskStatus | None, step_by_step: bool) -> None:
+    if new is None:
+        raise BrokenRule(f"step {step}, which was {old}, is gone")
+    allowed = (_BORN if old is None else _AT_ONCE[old] | {old}) if step_by_step else _reachable(old)
+    if new not in allowed:
+        raise BrokenRule(f"step {step} went from {old} to {new}")
+
+
+def _reachable(status: TaskStatus | None) -> frozenset[TaskStatus]:
+    """Return what a step can become in any number of changes."""
+    found = set(_BORN if status is None else {status})
+    while more := {new for old in found for new in FOLLOWS[old]} - found:
+        found |= more
+    return frozenset(found)
+
+
+def _check_run(store: Store, run_id: str, steps: Mapping[int, TaskStatus]) -> None:
+    run = store.run(run_id)
+    if run is None:
+        return
+    if run.status.ended and not TERMINAL.issuperset(steps.values()):
+        raise BrokenRule(f"run {run_id} is {run.status} while its steps are {steps}")
+    if not run.status.ended and _READY.isdisjoint(steps.values()):
+        raise BrokenRule(f"run {run_id} is {run.status}, and nothing of it goes on: {steps}")
+
+
+# --- the log ------------------------------------------------------------------------------------------------------------
+
+_ENDS = {
+    S.COMPLETED: "task.completed",
+    S.FAILED: "task.failed",
+    S.CANCELLED: "task.cancelled",
+    S.SKIPPED: "task.skipped",
+}
+_STOPS = frozenset({"task.skipped", "task.cancelled"})
+_TOLD = frozenset({"task.completed", "task.failed"})
+_NEXT: Mapping[str | None, frozenset[str]] = {
+    None: frozenset({"task.submitted"}),
+    "task.submitted": frozenset({"task.queued"}) | _STOPS,
+    "task.queued": frozenset({"task.started"}) | _STOPS,
+    "task.started": frozenset({"task.retrying"}) | _TOLD | _STOPS,
+    # After a crash it is ready at once; with a fallback it ends as that does.
+    "task.retrying": frozenset({"task.queued", "task.started", "task.retrying"}) | _TOLD | _STOPS,
+    **{end: frozenset[str]() for end in _ENDS.values()},
+}
+
+
+def check_history(store: Store) -> None:
+    """Check that the log tells of each run what the store holds of it: everything once, in an order that makes sense.
+
+    Raises:
+        BrokenRule: An event is missing, double or too early.
+    """
+    for run in store.runs(RunFilter(limit=1_000_000)):
+        events, cursor = [], 0
+        while page := store.events(cursor, run_id=run.id)[0]:
+            events += page
+            cursor = store.events(cursor, run_id=run.id)[1]
+        _check_steps(store, run.id, run.single, events)
+        of_run = [event.type for event in events if event.type.startswith("workflow.")]
+        ended = [f"workflow.{run.status.value.lower()}"] if run.status.ended else []
+        if of_run != ([] if run.single else ["workflow.started", *ended]):
+            raise BrokenRule(f"run {run.id} is {run.status}, and the log says {of_run}")
+        if of_run and events[0].type != "workflow.started":
+            raise BrokenRule(f"the log of run {run.id} begins with {events[0]}")
+        if ended and of_run and events[-1].type not in RUN_ENDS:
+            raise BrokenRule(f"after the end of run {run.id} there was {events[-1]}")
+
+
+def _check_steps(store: Store, run_id: str, single: bool, events: list[Event]) -> None:
+    last: dict[str | None, str] = {}
+    for event in events:
+        if event.type.startswith("task."):
+            if event.type not in _NEXT[last.get(event.task_id)]:
+                raise BrokenRule(f"{event.type} of {event.task_id} came after {last.get(event.task_id)}")
+            last[event.task_id] = event.type
+    for step in store.steps(run_id):
+        told = last.pop(run_id if single and step.ref.n == 0 else str(step.ref), None)
+        wanted = _ENDS.get(step.status)
+        if told is None or (wanted is None and told in _ENDS.values()) or wanted not in (None, told):
+            raise BrokenRule(f"step {step.ref} is {step.status}, and the last that the log says is {told}")
+    if last:
+        raise BrokenRule(f"the log of run {run_id} tells of what is no step of it: {last}")
+
+
+__all__ = ["BrokenRule", "check_history", "check_transitions"]
