@@ -2,6 +2,7 @@
 
 from orchestra.client import Orchestrator, default
 from orchestra.model.function import task, workflow
+from orchestra.model.job import ScheduledJob
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import Task, WorkflowRun
@@ -11,6 +12,7 @@ __all__ = [
     "ExecutionPattern",
     "Orchestrator",
     "RetryPolicy",
+    "ScheduledJob",
     "Task",
     "TaskStatus",
     "Workflow",

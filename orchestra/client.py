@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from types import NoneType, TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 from urllib.parse import quote
 
 from orchestra import history
@@ -17,6 +17,7 @@ from orchestra.model import event as events
 from orchestra.model import options, template
 from orchestra.model.event import Event
 from orchestra.model.function import WorkflowFunction
+from orchestra.model.job import JobOptions, ScheduledJob
 from orchestra.model.options import Duration
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
@@ -68,7 +69,7 @@ class Orchestrator:
         modules: Iterable[str] | None = None,
     ) -> None:
         # Imported here, so that ``import orchestra`` stays quick.
-        from orchestra import handles, lifetime, settings, submission, waiting, wiring
+        from orchestra import handles, lifetime, schedules, settings, submission, waiting, wiring
 
         if state_file is not None:
             if broker not in (None, settings.MEMORY) or store is not None or app is not None:
@@ -81,7 +82,8 @@ class Orchestrator:
         self._lifetime = lifetime.Lifetime(self._parts.store)
         self._waiting = waiting.Waiting(self._lifetime, self._parts.local, self._clock)
         self._handles = handles.Handles(self._lifetime, self._waiting)
-        self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._handles.subject)
+        self._schedules = schedules.Schedules(self._parts, self._lifetime, self._handles)
+        self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._schedules.subject)
         self._submission = submission.Submission(self._parts, self._lifetime, self._handles, self._tail)
         self._stop_watching = self._store.watch(self._on_commit)
         self._resume()
@@ -173,6 +175,44 @@ class Orchestrator:
         from orchestra.runtime.canvas import lower
 
         return lower(self._submission.plan(graph_of(workflow, input, kwargs, pattern)), self._parts.app)
+
+    # --- scheduling ---------------------------------------------------------------------------------------------
+
+    def schedule(
+        self,
+        job: ScheduledJob | None = None,
+        *,
+        agent: object = None,
+        workflow: Workflow | WorkflowFunction[...] | None = None,
+        input: object = NOTHING,
+        **given: Unpack[JobOptions],
+    ) -> ScheduledJob:
+        """Schedule a job: a ready ``ScheduledJob``, or what one is made of.
+
+        ``orch.schedule(agent=report, input="Of {scheduled_for}", cron="0 9 * * mon-fri", timezone="Asia/Seoul")``
+
+        Scheduling an id again replaces that job; where its times stay as they were, it goes on where it was.
+
+        Raises:
+            DefinitionError: It cannot be run as given, or its times make no sense; nothing has been stored.
+        """
+        if job is None:
+            job = ScheduledJob(agent, workflow, input=input, **given)
+        elif agent is not None or workflow is not None or input is not NOTHING or given:
+            raise InvalidOption("schedule", job, "a ready ScheduledJob alone; put the options on it")
+        return self._schedules.add(job)
+
+    def jobs(self) -> list[ScheduledJob]:
+        """Return all scheduled jobs, oldest first."""
+        return self._schedules.all()
+
+    def get_job(self, id: str) -> ScheduledJob:
+        """Return a scheduled job.
+
+        Raises:
+            UnknownId: There is none.
+        """
+        return self._schedules.get(id)
 
     # --- what the store holds -----------------------------------------------------------------------------------
 
@@ -373,7 +413,10 @@ class Orchestrator:
     def _resume(self) -> None:
         """Open work in a state file goes on by itself."""
         local = self._parts.local
-        if local is not None and (queues := self._store.open_queues()):
+        if local is None:
+            return
+        queues = self._store.open_queues()
+        if queues or self._store.due_jobs(0.0, 1)[1] is not None:
             local.serve(queues)
             local.start(resuming=True)
 

@@ -7,6 +7,7 @@
     │   ├── DuplicateName
     │   ├── ContradictoryOrder
     │   ├── InvalidOption
+    │   ├── InvalidSchedule
     │   ├── CannotTravel
     │   ├── UntraceableInput
     │   └── UnserialisableInput
@@ -100,6 +101,18 @@ class InvalidOption(DefinitionError):
 
     def __str__(self) -> str:
         return f"{self.option}={self.value!r} is not possible: expected {self.expected}"
+
+
+class InvalidSchedule(DefinitionError):
+    """A schedule cannot be what it was given as. ``position`` counts characters from 1, where there is a place."""
+
+    def __init__(self, option: str, value: object, position: int | None, reason: str, hint: str) -> None:
+        self.option, self.value, self.position, self.reason, self.hint = option, value, position, reason, hint
+        super().__init__(option, value, position, reason, hint)
+
+    def __str__(self) -> str:
+        place = "" if self.position is None else f" at character {self.position}"
+        return f"{self.option}={self.value!r} is not possible{place}: {self.reason}; {self.hint}"
 
 
 class CannotTravel(DefinitionError):

@@ -98,12 +98,12 @@ class Loop:
 
     def _body(self, claimed: Claimed) -> object:
         if claimed.row.is_map:
-            return Elements(elements(claimed))
+            return Elements(elements(claimed, self.registry.resolve))
         try:
             function = body_of(self.registry.resolve(claimed.row.target))
         except TaskNotFound:
             raise AssertionError(claimed.row.target) from None
-        args, kwargs = arguments(claimed)
+        args, kwargs = arguments(claimed, self.registry.resolve)
         with inside(claimed):
             return call(function, args, kwargs, None)
 

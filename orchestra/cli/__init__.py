@@ -7,7 +7,9 @@ import typer
 
 import orchestra
 from orchestra.cli import store
+from orchestra.cli.beat import beat
 from orchestra.cli.demo.command import demo
+from orchestra.cli.jobs import jobs
 from orchestra.cli.worker import worker
 from orchestra.errors import OrchestraError
 
@@ -20,6 +22,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(worker)
+app.command()(beat)
+app.add_typer(jobs, name="jobs")
 app.add_typer(store.app)
 
 

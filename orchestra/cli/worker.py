@@ -44,6 +44,7 @@ def worker(
     name: Annotated[
         str | None, typer.Option("--name", "-n", help="Name of this worker; default made from host and pid.")
     ] = None,
+    beat: Annotated[bool, typer.Option("--beat", "-B", help="Fire scheduled jobs too; any number may.")] = False,
     loglevel: Annotated[
         Level, typer.Option("--loglevel", "-l", case_sensitive=False, help="How much it says.")
     ] = Level.info,
@@ -65,5 +66,6 @@ def worker(
         queues=named or orch.parts.served,
         name=name,
         loglevel=loglevel.value,
+        beat=orch.parts.cycle if beat else None,
     )
     raise typer.Exit(status)

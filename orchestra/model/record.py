@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from orchestra.model.ids import StepRef
+from orchestra.model.schedule import JobStatus, Schedule
 from orchestra.model.status import TaskStatus, WorkflowStatus
 
 
@@ -70,6 +71,35 @@ class RunRecord:
     created_at: float = 0.0
     started_at: float | None = None
     completed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One scheduled job as the store holds it. Times are seconds since the epoch."""
+
+    id: str
+    name: str
+    schedule: Schedule
+    payload: Mapping[str, object]
+    """What its runs are made from: JSON that only ``runtime.jobs`` reads."""
+    created_at: float
+    status: JobStatus = JobStatus.ACTIVE
+    next_run_at: float | None = None
+    """The first time that nothing has been decided about."""
+    due_at: float | None = None
+    """When a beat has to look at it: that time with its jitter."""
+    last_run_at: float | None = None
+    """The time that its newest run stands for."""
+    last_run_id: str | None = None
+    runs: int = 0
+    missed: int = 0
+    """How many of its times became no run."""
+    error: str | None = None
+    """Why its last run could not begin."""
+    backfills: str | None = None
+    """The job whose missed runs this one creates."""
+    version: int = 0
+    """Rises with every change; 0 before it is stored."""
 
 
 def moment(at: float | None) -> datetime | None:

@@ -103,6 +103,24 @@ def fill(template: object, outputs: Mapping[int, object], markers: Mapping[str, 
             return _each(template, lambda each: fill(each, outputs, markers))
 
 
+def markers(template: object, prefix: str) -> dict[str, object]:
+    """Return the markers whose names begin with a prefix, and what they hold."""
+    if isinstance(template, str) or (found := _marker(template)) is None:
+        inside: list[object] = []
+    elif found[0].startswith(prefix):
+        return {found[0]: found[1]}
+    else:
+        inside = [found[1]] if found[0] in ("$text", "$literal") else []
+    match template:
+        case dict() if not inside and _marker(cast(object, template)) is None:
+            inside = list(cast(dict[str, object], template).values())
+        case list():
+            inside = cast(list[object], template)
+        case _:
+            pass
+    return {name: content for each in inside for name, content in markers(each, prefix).items()}
+
+
 def remap(template: object, mapping: Mapping[Any, Key]) -> Any:
     """Return the template with other keys in its references: positions for names, or other positions.
 
@@ -112,16 +130,30 @@ def remap(template: object, mapping: Mapping[Any, Key]) -> Any:
     return _rewritten(template, key=lambda key: mapping[key], text=_itself)
 
 
-def substitute(template: object, known: Mapping[str, object]) -> Any:
+def substitute(template: object, known: Mapping[str, object], markers: Mapping[str, object] = _NOTHING) -> Any:
     """Return the template with ``{name}`` replaced by ``str(known[name])`` in its texts, at any depth.
 
     Only known names are replaced, so inputs may hold JSON and code. All other braces stay, ``{{name}}`` included. What
     was put in is not looked at again; keys of dicts and outputs that are filled in later are not looked at at all.
+
+    Args:
+        markers: Templates by name, for what becomes known only when it is filled: that counts as ``str(value)``.
     """
-    if not known:
+    if not known and not markers:
         return template
-    names = re.compile(r"(?<!\{)\{(" + "|".join(re.escape(name) for name in known) + r")\}")
-    return _rewritten(template, key=lambda key: key, text=lambda text: names.sub(lambda hit: str(known[hit[1]]), text))
+    names = re.compile(r"(?<!\{)\{(" + "|".join(re.escape(name) for name in [*known, *markers]) + r")\}")
+
+    def replaced(text: str) -> Json:
+        parts: list[Any] = []
+        for at, piece in enumerate(names.split(text)):
+            each: Any = piece if at % 2 == 0 else markers[piece] if piece in markers else str(known[piece])
+            if isinstance(each, str) and parts and isinstance(parts[-1], str):
+                parts[-1] += each
+            else:
+                parts.append(each)
+        return parts[0] if len(parts) == 1 else {"$text": parts}
+
+    return _rewritten(template, key=lambda key: key, text=replaced)
 
 
 class _Encoder:
@@ -292,7 +324,7 @@ def _inner_keys(content: object) -> Iterator[Key]:
         yield from _keys(each)
 
 
-def _rewritten(template: object, *, key: Callable[[Key], Key], text: Callable[[str], str]) -> Json:
+def _rewritten(template: object, *, key: Callable[[Key], Key], text: Callable[[str], Json]) -> Json:
     def change(each: object) -> object:
         return _rewritten(each, key=key, text=text)
 

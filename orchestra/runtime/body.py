@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, cast
 
 from pydantic import ConfigDict, validate_call
 
+from orchestra.engine.blueprint import CONTEXT
 from orchestra.engine.plan import StepInput
 from orchestra.errors import EndedWithoutOutcome, TaskTimedOut, UnserialisableElements
 from orchestra.model import template
@@ -21,6 +23,8 @@ from orchestra.runtime.codec import decode
 from orchestra.store.contract import Claimed
 
 _LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8000, 8000
+_NO_CONTEXT: Mapping[str, object] = MappingProxyType({})
+Find = Callable[[str], Callable[..., Any]]
 _running: ContextVar[Claimed | None] = ContextVar("orchestra_running", default=None)
 _raised: ContextVar[Exception | None] = ContextVar("orchestra_raised", default=None)
 
@@ -56,9 +60,20 @@ def _ends_process(error: BaseException) -> bool:
     return type(error) is not SystemExit or by_signal
 
 
-def arguments(claimed: Claimed) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments of a step: its templates, filled with the outputs they name."""
-    return fill(StepInput.from_json(claimed.row.input), _outputs(claimed), claimed.predecessors)
+def arguments(claimed: Claimed, find: Find) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a step: its templates, filled with the outputs they name.
+
+    Args:
+        find: Returns the function of a path, for the values of a job's context that are found out now.
+    """
+    given = StepInput.from_json(claimed.row.input)
+    return fill(given, _outputs(claimed), claimed.predecessors, _context(given, find))
+
+
+def _context(given: StepInput, find: Find) -> dict[str, object]:
+    """Call the functions that the templates name, each once."""
+    paths = template.markers([list(given.args), dict(given.kwargs), given.items], CONTEXT)
+    return {name: call(find(str(path)), (), {}, None) for name, path in paths.items()}
 
 
 def _outputs(claimed: Claimed) -> dict[int, Any]:
@@ -67,29 +82,33 @@ def _outputs(claimed: Claimed) -> dict[int, Any]:
     return {**none, **{n: decode(text) for n, text in claimed.outputs.items()}}
 
 
-def fill(given: StepInput, outputs: Mapping[int, Any], names: Mapping[int, str]) -> tuple[list[Any], dict[str, Any]]:
+def fill(
+    given: StepInput, outputs: Mapping[int, Any], names: Mapping[int, str], context: Mapping[str, object] = _NO_CONTEXT
+) -> tuple[list[Any], dict[str, Any]]:
     """Return the arguments that templates come to. ``names`` are those of the predecessors, by number."""
-    args: list[Any] = [template.fill(each, outputs) for each in given.args]
-    kwargs = {key: template.fill(each, outputs) for key, each in given.kwargs.items()}
+    args: list[Any] = [template.fill(each, outputs, context) for each in given.args]
+    kwargs = {key: template.fill(each, outputs, context) for key, each in given.kwargs.items()}
     if given.from_predecessors:
         several = {names[n]: outputs[n] for n in sorted(names)}
         args.insert(0, several if given.from_predecessors > 1 else next(iter(several.values()), None))
     return args, kwargs
 
 
-def elements(claimed: Claimed) -> list[StepInput]:
+def elements(claimed: Claimed, find: Find) -> list[StepInput]:
     """Return the inputs of a map's parts: each element, then what the map gives to all.
 
     Raises:
         UnserialisableElements: What it maps over is no list.
     """
     given = StepInput.from_json(claimed.row.input)
-    outputs = _outputs(claimed)
-    items = template.fill(given.items, outputs)
+    outputs, context = _outputs(claimed), _context(given, find)
+    items = template.fill(given.items, outputs, context)
     if not isinstance(items, list):
         raise UnserialisableElements(claimed.name, type(items).__name__)
-    rest = [template.encode(template.fill(each, outputs), _nothing) for each in given.args]
-    kwargs = {key: template.encode(template.fill(each, outputs), _nothing) for key, each in given.kwargs.items()}
+    rest = [template.encode(template.fill(each, outputs, context), _nothing) for each in given.args]
+    kwargs = {
+        key: template.encode(template.fill(each, outputs, context), _nothing) for key, each in given.kwargs.items()
+    }
     return [StepInput([template.encode(item, _nothing), *rest], kwargs) for item in cast(list[object], items)]
 
 

@@ -10,6 +10,7 @@ from celery import Celery
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.embedded import EmbeddedWorker
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
+from orchestra.runtime.scheduler import Scheduler, SchedulerThread
 from orchestra.runtime.transport import MemoryBroker
 
 PATIENCE_S = 30.0
@@ -18,7 +19,7 @@ _LONG_LEASE = 6
 
 
 class LocalWorker:
-    """A worker, its broker and its reconciler, on threads of this process. Started when first needed."""
+    """A worker, its broker, its reconciler and its beat, on threads of this process. Started when first needed."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class LocalWorker:
         self._lock = threading.Lock()
         self._worker: EmbeddedWorker | None = None
         self._reconciler: ReconcilerThread | None = None
+        self._beat: SchedulerThread | None = None
         self._queue: str = app.conf.task_default_queue
         self._queues: set[str] = {self._queue}
         self._stopped = False
@@ -78,13 +80,21 @@ class LocalWorker:
             self._worker, self._reconciler = worker, ReconcilerThread(reconciler)
             reconciler.resend_all()
             self._reconciler.start()
+            self._beat = SchedulerThread(Scheduler(self._adapter.cycle, serve=self.serve))
+            self._beat.start()
+
+    def wake_beat(self) -> None:
+        """Jobs have changed."""
+        if self._beat is not None:
+            self._beat.wake()
 
     def stop(self) -> None:
         """Stop, in well under half a second; bodies that run on are left behind. A second time does nothing."""
         with self._lock:
             self._stopped = True
-            if self._worker is None or self._reconciler is None:
+            if self._worker is None or self._reconciler is None or self._beat is None:
                 return
+            self._beat.stop()
             self._worker.stop()
             self._adapter.closed = True
             self._reconciler.stop()

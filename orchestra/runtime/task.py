@@ -38,6 +38,9 @@ class StepMixin:
             with inside(claimed):
                 _with_outcome(claimed, lambda: self._take(claimed, task_id, args, kwargs))
 
+    def _find(self, path: str) -> Callable[..., Any]:
+        return body_of(self.orchestra.registry.resolve(path))
+
     def _claimed(self) -> Claimed:
         try:
             answer = self.orchestra.begin(self.request)
@@ -50,7 +53,7 @@ class StepMixin:
 
     def _take(self, claimed: Claimed, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Put the arguments of the step in place of those of the message."""
-        filled, named = arguments(claimed)
+        filled, named = arguments(claimed, self._find)
         args[:] = filled
         kwargs.update(named)
         self._before(task_id, args, kwargs)
@@ -75,9 +78,9 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass, r
         if claimed is None:
             return self._run_on_stock_celery(args, kwargs)
         if claimed.row.is_map:
-            return Elements(elements(claimed))
+            return Elements(elements(claimed, self._find))
         function = body_of(self.orchestra.registry.resolve(claimed.row.target))
-        filled, named = arguments(claimed)
+        filled, named = arguments(claimed, self._find)
         with inside(claimed):
             return _with_outcome(claimed, lambda: call(function, filled, named, claimed.row.timeout_s))
 
@@ -113,7 +116,7 @@ class AdoptedMixin(StepMixin):
         if claimed is None:
             return super().__call__(*args, **kwargs)  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
         if claimed.row.is_map:
-            return Elements(elements(claimed))
+            return Elements(elements(claimed, self._find))
         # Celery's own __call__ would push another request, and hide the one that the body may ask for.
         body = super().__call__ if self._own_call else self.run  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
         with inside(claimed):

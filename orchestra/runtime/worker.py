@@ -10,6 +10,8 @@ from celery.worker import state
 
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.beat import add_beat
+from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
@@ -138,9 +140,18 @@ def _on_deaf(parent: Any, times: int) -> None:
 
 
 def run_worker(
-    app: Celery, *, pool: str, concurrency: int | None, queues: Sequence[str], name: str | None, loglevel: str
+    app: Celery,
+    *,
+    pool: str,
+    concurrency: int | None,
+    queues: Sequence[str],
+    name: str | None,
+    loglevel: str,
+    beat: Cycle | None = None,
 ) -> int:
-    """Serve queues until told to stop, and return the exit status."""
+    """Serve queues until told to stop, and return the exit status. ``beat`` makes the worker fire jobs as well."""
+    if beat is not None:
+        add_beat(app, beat)
     # Prefetched messages run first in, first out, whatever arrives later. Tasks that acknowledge late are held back by
     # prefetch 1; for adopted ones that acknowledge early, Redis workers fetch only when a slot is free.
     app.conf.worker_prefetch_multiplier = 1

@@ -20,11 +20,12 @@ def events_of(
     found: list[Event] = []
     for kind, numbers, written in entries:
         data, its_time, its_worker = dict(written), at, worker
+        job_id = str(data.pop("job_id")) if kind.startswith("job.") else None
         if kind == "task.started":
             # A start may be written with the end of what it started; it says itself when it was, and where.
             its_time = datetime.fromtimestamp(float(str(data.pop("at"))), UTC)
             its_worker = str(data.pop("worker"))
         for n in numbers or [None]:
             task_id = None if n is None else run_id if single and n == 0 else f"{run_id}.{n}"
-            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, None, its_worker, data))
+            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, job_id, its_worker, data))
     return found

@@ -26,6 +26,7 @@ Window = Callable[[str], int]
 """How many ready steps of a queue and priority may be with the broker."""
 
 _CANCELLED = ErrorInfo("Cancelled", "cancelled by request")
+_NOT_FOUND = "TaskNotFound"
 _ENDING = ErrorInfo("Skipped", "not tried again, because the run was ending")
 _NOT_TAKEN = ErrorInfo("NotTaken", "not run, because no way into it was taken")
 
@@ -199,6 +200,10 @@ class Transaction(Protocol):
         """Mark the starts of all RUNNING steps of a run, or of one, as being in the log; returns their events."""
         ...
 
+    def blame_job(self, run_id: str, error: str) -> tuple[str, str, float | None] | None:
+        """Write an error into the job of a run: (id, name, time of the run); None when no job made it."""
+        ...
+
     def append(
         self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float
     ) -> None: ...
@@ -269,20 +274,28 @@ def create_runs(tx: Transaction, runs: Sequence[NewRun], window: Window, now: fl
         if taken is not None:
             created.append(_existing(run, *taken))
             continue
-        steps, joins = rows(run.plan)
-        tx.add_run(run, sum(is_last(step.feeds) for step in steps), len(steps), len(joins), now)
-        tx.add_steps(run.id, steps, now)
-        tx.add_joins(run.id, joins)
-        ready = [step for step in steps if step.status is S.QUEUED]
-        entries: list[Entry] = [] if run.single else [("workflow.started", (), {"name": run.name})]
-        entries.append(("task.submitted", [step.n for step in steps], {}))
-        entries.append(("task.queued", [step.n for step in ready], {}))
-        tx.append(run.id, run.single, None, entries, now)
-        queues.update(dict.fromkeys(step.queue for step in ready))
+        queues.update(dict.fromkeys(add_run(tx, run, now)))
         created.append(Created(run.id, ()))
     dispatches = fill(tx, list(queues), window, now)
     # Which run of the call a dispatch belongs to does not matter: they are published together.
     return [replace(each, dispatches=dispatches if at == 0 else ()) for at, each in enumerate(created)]
+
+
+def add_run(tx: Transaction, run: NewRun, now: float) -> list[str]:
+    """Insert a run with its steps, joins and events; returns the queues in which steps of it are ready."""
+    steps, joins = rows(run.plan)
+    tx.add_run(run, sum(is_last(step.feeds) for step in steps), len(steps), len(joins), now)
+    tx.add_steps(run.id, steps, now)
+    tx.add_joins(run.id, joins)
+    ready = [step for step in steps if step.status is S.QUEUED]
+    entries: list[Entry] = [] if run.single else [("workflow.started", (), {"name": run.name})]
+    if run.job_id is not None:
+        fired = {"job_id": run.job_id, "name": run.name, "scheduled_for": run.scheduled_for}
+        entries.insert(0, ("job.fired", (), fired))
+    entries.append(("task.submitted", [step.n for step in steps], {}))
+    entries.append(("task.queued", [step.n for step in ready], {}))
+    tx.append(run.id, run.single, None, entries, now)
+    return [step.queue for step in ready]
 
 
 def _existing(run: NewRun, run_id: str, fingerprint: str | None, by_key: bool) -> Created:
@@ -349,9 +362,20 @@ def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now
     else:
         arriving, ended_run = _follow_up(tx, effects, hot, change)
         ended_run = _settle(tx, effects, arriving) or ended_run
+    if isinstance(change, Failed) and change.error.type == _NOT_FOUND:
+        _blame_job(tx, effects, change.error)
     parent = claim.ref.celery_id
     dispatches = [replace(each, parent=parent) if each.ref.step.run_id == run_id else each for each in effects.commit()]
     return Recorded(dispatches, ended_run)
+
+
+def _blame_job(tx: Transaction, effects: Effects, error: ErrorInfo) -> None:
+    """What a job calls is gone: that is said where people look for the job, and not in its run alone."""
+    blamed = tx.blame_job(effects.run_id, str(error)[:500])
+    if blamed is not None:
+        job_id, name, scheduled_for = blamed
+        data = {"job_id": job_id, "name": name, "scheduled_for": scheduled_for, "count": 1, "reason": str(error)[:500]}
+        effects.entries.append(("job.missed", (), data))
 
 
 def _reaches_far(change: Change) -> bool:

@@ -1,14 +1,20 @@
 """What pods are told to run is something the command line understands."""
 
+import importlib
 import re
 import shlex
+import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import celery.beat
 import pytest
 import typer.main
 import yaml
 
+import beat
+from beat.probe import alive
 from workers import APP_VARIABLE, Role
 from workers.default import ROLE
 
@@ -46,6 +52,19 @@ def test_the_default_role_is_a_command_line_the_worker_understands() -> None:
     assert parse(ROLE.command("tasks:orch"))["pool"] == "prefork"
 
 
+def test_the_beat_pod_is_a_command_line_that_is_understood() -> None:
+    assert parse(beat.command("tasks:orch"))["heartbeat"] == beat.HEARTBEAT
+    assert parse(beat.command(None))["app"] is None
+
+
+def test_the_probe_says_whether_the_beat_was_heard_lately(tmp_path: Path) -> None:
+    heartbeat = tmp_path / "heartbeat"
+    assert not alive(heartbeat, time.time())
+    heartbeat.touch()
+    assert alive(heartbeat, time.time())
+    assert not alive(heartbeat, time.time() + 60)
+
+
 def test_a_role_turns_into_a_command_line() -> None:
     role = Role("mail", queues=("mail", "slow"), pool="threads", concurrency=4)
     assert role.command("tasks:orch", ["--concurrency", "8"]) == shlex.split(
@@ -80,3 +99,9 @@ def test_workers_wait_for_the_broker_share_a_store_and_cannot_write_elsewhere(co
 def test_compose_holds_no_secret(root: Path) -> None:
     text = (root / "docker-compose.yml").read_text().lower()
     assert not [word for word in ("password", "secret", "token", "api_key") if word in text]
+
+
+def test_celery_beat_finds_our_scheduler_by_name(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    module, _, name = project["entry-points"]["celery.beat_schedulers"]["orchestra"].partition(":")
+    assert issubclass(getattr(importlib.import_module(module), name), celery.beat.Scheduler)

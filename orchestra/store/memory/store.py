@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice, takewhile
 from operator import itemgetter
 
@@ -13,9 +14,9 @@ from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.record import JobRecord, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
-from orchestra.store import transitions
+from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
     Census,
@@ -23,6 +24,8 @@ from orchestra.store.contract import (
     ClaimRef,
     Created,
     Dispatch,
+    Fired,
+    Firing,
     Lease,
     NewRun,
     Recorded,
@@ -140,6 +143,37 @@ class MemoryStore:
         kept = json.loads(json.dumps(dict(data)))  # as the other stores keep it, and out of reach of its owner
         with self._transaction() as tx:
             tx.append(None, False, worker, [(event_type, (), kept)], now)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def put_job(self, job: JobRecord) -> JobRecord | None:
+        # As the other stores keep it, and out of reach of its owner.
+        kept = replace(job, version=job.version + 1, payload=json.loads(json.dumps(dict(job.payload))))
+        with self._transaction() as tx:
+            return kept if tx.put_job(kept) else None
+
+    def job(self, job_id: str) -> JobRecord | None:
+        with self._reading() as tables:
+            return tables.jobs.get(job_id)
+
+    def jobs(self) -> list[JobRecord]:
+        with self._reading() as tables:
+            return sorted(tables.jobs.values(), key=lambda job: (job.created_at, job.id))
+
+    def delete_job(self, job_id: str) -> bool:
+        with self._reading() as tables:
+            for each in [job for job in tables.jobs.values() if job.backfills == job_id]:
+                del tables.jobs[each.id]
+            return tables.jobs.pop(job_id, None) is not None
+
+    def due_jobs(self, now: float, limit: int) -> tuple[list[JobRecord], float | None]:
+        with self._reading() as tables:
+            return tables.due_jobs(now, limit)
+
+    def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
+        window = self._window.at(now)
+        with self._transaction() as tx:
+            return firing.fire(tx, firings, window, now)
 
     # --- workers ------------------------------------------------------------------------------------------------
 
@@ -279,6 +313,7 @@ def _matches(run: Run, where: RunFilter) -> bool:
     return (
         where.status in (None, run.status)
         and where.name in (None, new.name)
+        and where.job_id in (None, new.job_id)
         and (where.since is None or run.created_at >= where.since)
         and all(key in new.metadata and new.metadata[key] == value for key, value in where.metadata.items())
     )

@@ -9,7 +9,8 @@ from operator import attrgetter
 
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
+from orchestra.model.record import ErrorInfo, JobRecord, RunRecord, StepRecord
+from orchestra.model.schedule import JobStatus
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import ClaimRef, Dispatch, Lease, NewRun
 from orchestra.store.entries import Entry
@@ -179,6 +180,13 @@ class Tables:
         """As a heap. Steps that are not due any more, or at another time, are left in it until they come up."""
         self.leases: dict[str, Lease] = {}
         self.events: list[EventRow] = []
+        self.jobs: dict[str, JobRecord] = {}
+        self.jobs_due: list[tuple[float, str, int]] = []
+        """As a heap: time, id, version. What has changed since is left in it until it comes up."""
+        self.runs_of_job: dict[str, dict[float, Run]] = defaultdict(dict)
+        """By the time that they stand for."""
+        self.open_of_job: dict[str, list[Run]] = defaultdict(list)
+        """Those that have ended are left in it until somebody counts."""
         self.last_seq = 0
         """Of all events there have been: numbers are not used again."""
 
@@ -195,6 +203,29 @@ class Tables:
                 return step
             heapq.heappop(self.retrying)
         return None
+
+    def put_job(self, job: JobRecord) -> None:
+        """Insert or replace a job."""
+        self.jobs[job.id] = job
+        if job.status is JobStatus.ACTIVE and job.due_at is not None:
+            heapq.heappush(self.jobs_due, (job.due_at, job.id, job.version))
+
+    def due_jobs(self, now: float, limit: int) -> tuple[list[JobRecord], float | None]:
+        """Return the jobs that are due, and when the next one is."""
+        found: list[tuple[float, str, int]] = []
+        next_due: float | None = None
+        while self.jobs_due:
+            entry = heapq.heappop(self.jobs_due)
+            job = self.jobs.get(entry[1])
+            if job is None or (job.due_at, job.version) != (entry[0], entry[2]) or job.status is not JobStatus.ACTIVE:
+                continue
+            found.append(entry)
+            next_due = entry[0] if next_due is None else next_due
+            if entry[0] > now or len(found) > limit:
+                break
+        for entry in found:
+            heapq.heappush(self.jobs_due, entry)
+        return [self.jobs[job_id] for at, job_id, _version in found if at <= now][:limit], next_due
 
     def enter(self, step: Step) -> None:
         """Put a step into the index of its status."""
@@ -230,6 +261,9 @@ class Tables:
         self.runs[run.new.id] = run
         if run.new.key is not None:
             self.run_of_key[run.new.key] = run
+        if run.new.job_id is not None:
+            self.runs_of_job[run.new.job_id][run.new.scheduled_for or 0.0] = run
+            self.open_of_job[run.new.job_id].append(run)
         insort(self.by_age, run, key=attrgetter("age"))
 
     def drop_run(self, run: Run) -> None:
@@ -237,6 +271,10 @@ class Tables:
         del self.runs[run.new.id]
         if run.new.key is not None:
             del self.run_of_key[run.new.key]
+        if run.new.job_id is not None:
+            del self.runs_of_job[run.new.job_id][run.new.scheduled_for or 0.0]
+            still = self.open_of_job[run.new.job_id]
+            still[:] = [each for each in still if each is not run]
         del self.by_age[bisect_left(self.by_age, run.age, key=attrgetter("age"))]
 
     def add_step(self, step: Step) -> None:

@@ -1,6 +1,6 @@
 """The primitives of ``orchestra.store.transitions`` over dicts, with a log that takes back what an error cut short."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from orchestra.engine.join import Arrivals, Way
 from orchestra.engine.rows import JoinRow, StepRow
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import ErrorInfo
+from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
@@ -336,6 +336,36 @@ class MemoryTransaction:
         self.change(step, announced=step.claims)
         at, worker = step.started_at or 0.0, step.worker or ""
         return started_entry(step.n, step.row.name, step.attempts + 1, step.claims, worker, at)
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def put_job(self, job: JobRecord) -> bool:
+        """Insert or replace a job whose version is one more than before."""
+        old = self.tables.jobs.get(job.id)
+        if (0 if old is None else old.version) != job.version - 1:
+            return False
+        self._undo.append(partial(self.tables.jobs.pop, job.id) if old is None else partial(self.tables.put_job, old))
+        self.tables.put_job(job)
+        return True
+
+    def move_job(self, job: JobRecord) -> bool:
+        return self.put_job(replace(job, version=job.version + 1))
+
+    def fired(self, job_id: str, times: Sequence[float]) -> Set[float]:
+        return frozenset(times) & self.tables.runs_of_job[job_id].keys()
+
+    def count_open(self, job_id: str) -> int:
+        still = [run for run in self.tables.open_of_job[job_id] if run.completed_at is None]
+        self.tables.open_of_job[job_id] = still
+        return len(still)
+
+    def blame_job(self, run_id: str, error: str) -> tuple[str, str, float | None] | None:
+        new = self.tables.runs[run_id].new
+        job = None if new.job_id is None else self.tables.jobs.get(new.job_id)
+        if job is None:
+            return None
+        self.move_job(replace(job, error=error))
+        return job.id, job.name, new.scheduled_for
 
     def append(
         self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float

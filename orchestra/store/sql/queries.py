@@ -39,6 +39,8 @@ def _page(tx: Transaction, where: RunFilter, offset: int) -> list[Row]:
         query = query.where(runs.c.status == where.status.value)
     if where.name is not None:
         query = query.where(runs.c.name == where.name)
+    if where.job_id is not None:
+        query = query.where(runs.c.job_id == where.job_id)
     if where.since is not None:
         query = query.where(runs.c.created_at >= where.since)
     return tx.listing(

@@ -7,11 +7,12 @@ from typing import Any
 from orchestra.engine.rows import StepRow
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
+from orchestra.model.record import ErrorInfo, JobRecord, RunRecord, StepRecord
+from orchestra.model.schedule import JobStatus, Schedule
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Lease
 from orchestra.store.entries import events_of as entries_of
-from orchestra.store.sql.statements import ROW
+from orchestra.store.sql.statements import JOB, MOVES, ROW
 from orchestra.store.transitions import Hot
 
 Row = tuple[Any, ...]
@@ -102,6 +103,28 @@ def run_of(row: Row) -> RunRecord:
         run_id, name, workflow_id, WorkflowStatus(status), bool(single), priority, loads(data) or {}, key, None, None,
         error_of(error), job_id, scheduled_for, created_at, started_at, completed_at,
     )  # fmt: skip
+
+
+def job_of(row: Row) -> JobRecord:
+    """Return a JobRecord from the columns JOB."""
+    values: dict[str, Any] = dict(zip(JOB, row, strict=True))
+    values.update(
+        schedule=Schedule.from_json(loads(values["schedule"])),
+        payload=loads(values["payload"]),
+        status=JobStatus(values["status"]),
+    )
+    return JobRecord(**values)
+
+
+def job_row(job: JobRecord) -> dict[str, Any]:
+    """Return the columns JOB of a job."""
+    values: dict[str, Any] = {name: getattr(job, name) for name in JOB}
+    return {**values, "schedule": encoded(job.schedule.to_json()), "payload": encoded(dict(job.payload))}
+
+
+def move_of(job: JobRecord) -> dict[str, Any]:
+    """Return the parameters of a job's move."""
+    return {name: getattr(job, name) for name in MOVES}
 
 
 def lease_of(row: Row) -> Lease:

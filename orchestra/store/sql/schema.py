@@ -13,6 +13,9 @@ metadata = MetaData()
 _CLEANED = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_analyze_scale_factor": 0.02}
 _HOT = {"fillfactor": 80, **_CLEANED}
 
+_OF_JOB = text("job_id IS NOT NULL")
+_OPEN_OF_JOB = text("job_id IS NOT NULL AND completed_at IS NULL")
+
 runs = Table(
     "runs",
     metadata,
@@ -40,6 +43,9 @@ runs = Table(
     Column("started_at", Float),
     Column("completed_at", Float),
     Index("runs_by_age", "created_at"),
+    # A firing is the run that it created: a job has one of each time, whoever creates it.
+    Index("runs_of_job", "job_id", "scheduled_for", unique=True, sqlite_where=_OF_JOB, postgresql_where=_OF_JOB),
+    Index("runs_open_of_job", "job_id", sqlite_where=_OPEN_OF_JOB, postgresql_where=_OPEN_OF_JOB),
     postgresql_with=_HOT,
 )
 
@@ -178,6 +184,30 @@ leases = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    postgresql_with=_HOT,
+)
+
+_ACTIVE = text("status = 'ACTIVE'")
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("schedule", Text, nullable=False, comment="when it runs"),
+    Column("payload", Text, nullable=False, comment="what its runs are made from"),
+    Column("created_at", Float, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("next_run_at", Float, comment="the first time that nothing has been decided about"),
+    Column("due_at", Float, comment="when a beat has to look at it: that time with its jitter"),
+    Column("last_run_at", Float),
+    Column("last_run_id", Text),
+    Column("runs", Integer, nullable=False),
+    Column("missed", Integer, nullable=False),
+    Column("error", Text),
+    Column("backfills", Text, comment="the job whose missed runs this one creates"),
+    Column("version", Integer, nullable=False, comment="rises with every change"),
+    # What is due is found without looking at what is not.
+    Index("jobs_due", "due_at", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
     postgresql_with=_HOT,
 )
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from orchestra.model.status import IDLE, OPEN, TaskStatus
-from orchestra.store.sql.schema import events, joins, leases, meta, runs, steps
+from orchestra.store.sql.schema import events, jobs, joins, leases, meta, runs, steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -575,6 +575,73 @@ ORPHANS = Statement(
     ),
     ("run_id", "n", "generation", "claims"),
 )
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+JOB = tuple(column.name for column in jobs.columns)
+_MOVES = ("status", "next_run_at", "due_at", "last_run_at", "last_run_id", "runs", "missed", "error")
+_JOB = jobs.c.id == _p("id")
+_SAME_JOB = and_(_JOB, jobs.c.version == _p("version"))
+_ACTIVE = jobs.c.status == _text("ACTIVE")
+HAS_JOB = Statement("has job", "Whether an id is taken.", select(jobs.c.version).where(_JOB), ("version",))
+ADD_JOB = Statement("add job", "A job as it begins.", insert(jobs).values(_named(jobs)))
+PUT_JOB = Statement(
+    "put job",
+    "A job is edited, paused or resumed, unless it has changed since it was read.",
+    update(jobs)
+    .where(_SAME_JOB)
+    .values({**{jobs.c[name]: _p(name) for name in JOB if name not in ("id", "version")}, jobs.c.version: _p("next")})
+    .returning(jobs.c.id),
+    ("id",),
+)
+MOVE_JOB = Statement(
+    "move job",
+    "A job fires, unless somebody else did it, or it has changed since it was read.",
+    update(jobs)
+    .where(_SAME_JOB)
+    .values({**{jobs.c[name]: _p(name) for name in _MOVES}, jobs.c.version: jobs.c.version + _sql("1")})
+    .returning(jobs.c.id),
+    ("id",),
+)
+MOVES = ("id", "version", *_MOVES)
+GET_JOB = Statement("get job", "One job.", select(*jobs.columns).where(_JOB), JOB)
+JOBS = Statement("jobs", "All jobs by age.", select(*jobs.columns).order_by(jobs.c.created_at, jobs.c.id), JOB)
+DROP_JOB = Statement("drop job", "A job is deleted.", delete(jobs).where(_JOB).returning(jobs.c.id), ("id",))
+DROP_BACKFILLS = Statement(
+    "drop backfills", "The backfills of a job go with it.", delete(jobs).where(jobs.c.backfills == _p("id"))
+)
+NEXT_JOB = Statement(
+    "next job",
+    "When the next job is due.",
+    select(jobs.c.due_at).where(_ACTIVE, jobs.c.due_at.is_not(None)).order_by(jobs.c.due_at).limit(_sql("1")),
+    ("due_at",),
+)
+DUE_JOBS = Statement(
+    "due jobs",
+    "Jobs whose time has come, earliest first.",
+    select(*jobs.columns).where(_ACTIVE, jobs.c.due_at <= _p("now")).order_by(jobs.c.due_at).limit(_p("limit")),
+    JOB,
+)
+FIRED = Statement(
+    "fired",
+    "Which times of a job have a run.",
+    select(runs.c.scheduled_for).where(
+        runs.c.job_id == _p("job_id"), runs.c.scheduled_for.between(_p("first"), _p("last"))
+    ),
+    ("scheduled_for",),
+)
+COUNT_OPEN = Statement(
+    "count open",
+    "How many runs of a job have not ended.",
+    select(func.count()).select_from(runs).where(runs.c.job_id == _p("job_id"), runs.c.completed_at.is_(None)),
+    ("count",),
+)
+JOB_OF_RUN = Statement(
+    "job of run",
+    "Which job made a run.",
+    select(jobs.c.id, jobs.c.name, runs.c.scheduled_for).join_from(runs, jobs, jobs.c.id == runs.c.job_id).where(_RUN),
+    ("id", "name", "scheduled_for"),
+)
+BLAME_JOB = Statement("blame job", "What a job calls is gone.", update(jobs).where(_JOB).values(error=_p("error")))
 
 # --- reading --------------------------------------------------------------------------------------------------------
 GET_RUN = Statement("get run", "One run.", select(*[runs.c[name] for name in RUN]).where(_RUN), RUN)

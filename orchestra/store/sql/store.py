@@ -7,9 +7,9 @@ from typing import TypeVar
 from orchestra.engine.outcome import Change, Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.record import JobRecord, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
-from orchestra.store import transitions
+from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
     Census,
@@ -17,6 +17,8 @@ from orchestra.store.contract import (
     ClaimRef,
     Created,
     Dispatch,
+    Fired,
+    Firing,
     Lease,
     NewRun,
     Recorded,
@@ -28,7 +30,17 @@ from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
 from orchestra.store.sql.queries import runs_where
-from orchestra.store.sql.rows import claimed_of, dispatch_of, events_of, lease_of, lease_row, loads, run_of, step_of
+from orchestra.store.sql.rows import (
+    claimed_of,
+    dispatch_of,
+    events_of,
+    job_of,
+    lease_of,
+    lease_row,
+    loads,
+    run_of,
+    step_of,
+)
 from orchestra.store.sql.transaction import SqlTransaction
 from orchestra.store.window import LiveWindow
 
@@ -135,6 +147,36 @@ class SqlStore:
 
     def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
         self._write(lambda tx: tx.append(None, False, worker, [(event_type, (), data)], now))
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def put_job(self, job: JobRecord) -> JobRecord | None:
+        return replace(job, version=job.version + 1) if self._write(lambda tx: tx.put_job(job)) else None
+
+    def job(self, job_id: str) -> JobRecord | None:
+        row = self._database.read(lambda tx: tx.one(sql.GET_JOB, id=job_id))
+        return None if row is None else job_of(row)
+
+    def jobs(self) -> list[JobRecord]:
+        return [job_of(row) for row in self._database.read(lambda tx: tx.all(sql.JOBS))]
+
+    def delete_job(self, job_id: str) -> bool:
+        def block(tx: Transaction) -> bool:
+            tx.run(sql.DROP_BACKFILLS, id=job_id)
+            return tx.one(sql.DROP_JOB, id=job_id) is not None
+
+        return self._database.write(block)
+
+    def due_jobs(self, now: float, limit: int) -> tuple[list[JobRecord], float | None]:
+        next_due: float | None = self._database.read(lambda tx: tx.value(sql.NEXT_JOB))
+        if next_due is None or next_due > now:
+            return [], next_due
+        rows = self._database.read(lambda tx: tx.all(sql.DUE_JOBS, now=now, limit=limit))
+        return [job_of(row) for row in rows], next_due
+
+    def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
+        window = self._window.at(now)
+        return self._write(lambda tx: firing.fire(tx, firings, window, now))
 
     # --- workers ------------------------------------------------------------------------------------------------
 

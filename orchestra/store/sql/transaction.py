@@ -8,7 +8,7 @@ from typing import Any
 from orchestra.engine.join import Arrivals, Way
 from orchestra.engine.rows import JoinRow, StepRow
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import ErrorInfo
+from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
@@ -23,6 +23,8 @@ from orchestra.store.sql.rows import (
     encoded,
     error_text,
     hot_of,
+    job_row,
+    move_of,
     step_row_of,
 )
 from orchestra.store.transitions import Ending, Hot, RunState, started_entry
@@ -282,6 +284,35 @@ class SqlTransaction:
         return [
             started_entry(n, name, attempts + 1, claims, worker, at) for n, name, attempts, claims, worker, at in rows
         ]
+
+    # --- jobs ---------------------------------------------------------------------------------------------------
+
+    def put_job(self, job: JobRecord) -> bool:
+        """Insert a job of version 0, or replace one of the same version."""
+        row = job_row(job)
+        if job.version:
+            return self.tx.one(sql.PUT_JOB, **row, next=job.version + 1) is not None
+        if self.tx.one(sql.HAS_JOB, id=job.id) is not None:
+            return False
+        self.tx.run(sql.ADD_JOB, **{**row, "version": 1})
+        return True
+
+    def move_job(self, job: JobRecord) -> bool:
+        return self.tx.one(sql.MOVE_JOB, **move_of(job)) is not None
+
+    def fired(self, job_id: str, times: Sequence[float]) -> set[float]:
+        rows = self.tx.all(sql.FIRED, job_id=job_id, first=min(times), last=max(times))
+        return {at for (at,) in rows} & set(times)
+
+    def count_open(self, job_id: str) -> int:
+        return self.tx.value(sql.COUNT_OPEN, job_id=job_id)
+
+    def blame_job(self, run_id: str, error: str) -> tuple[str, str, float | None] | None:
+        row = self.tx.one(sql.JOB_OF_RUN, run_id=run_id)
+        if row is None:
+            return None
+        self.tx.run(sql.BLAME_JOB, id=row[0], error=error)
+        return row[0], row[1], row[2]
 
     def append(
         self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float

@@ -216,7 +216,7 @@ class SimWorker:
         script = Script.parse(claimed.row.target)
         self._maybe_lose_the_child()
         if claimed.row.is_map:
-            return Elements(elements(claimed))
+            return Elements(elements(claimed, adapter.registry.resolve))
         timeout_s = claimed.row.timeout_s
         if timeout_s is not None and script.seconds > timeout_s and self.kind.forks:
             self._world.sleep(timeout_s)
@@ -249,7 +249,7 @@ class SimWorker:
                     self._world.kill(self.process, f"killed by {claimed.name}")
                 raise Killed(claimed.name)
             case _:
-                args, kwargs = arguments(claimed)
+                args, kwargs = arguments(claimed, adapter.registry.resolve)
                 return {"v": zlib.crc32(encode_output([args, kwargs, claimed.name], "").encode()) % 97}
 
     def _maybe_lose_the_child(self) -> None:
