@@ -132,6 +132,25 @@ def process_id() -> int:
     return os.getpid()
 
 
+def submits_another(value: str) -> str:
+    """Submit a task from inside a step, and return its id."""
+    from tests.worker_app import orch
+
+    return orch.submit(echo, value).id
+
+
+def waits_for_another(value: str) -> object:
+    """Wait for a task inside a step, which is refused."""
+    from tests.worker_app import orch
+
+    return orch.submit(echo, value).wait(1).output
+
+
+def large(size: int) -> str:
+    """Return a long text."""
+    return "x" * size
+
+
 def moment() -> datetime:
     """Return a time."""
     return datetime(2025, 1, 2, tzinfo=UTC)

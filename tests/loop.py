@@ -42,7 +42,9 @@ class Loop:
         self.clock = Clock()
         self.messages: list[MessageRef] = []
         self.registry = Registry(travels=False)
-        self.adapter = Adapter(Cycle(store, self, self.clock, "loop"), self.registry)
+        # One body at a time runs here, so nobody has to be kept from a suspect.
+        cycle = Cycle(store, self, self.clock, "loop")
+        self.adapter = Adapter(cycle, self.registry, enter=lambda _worker, _crashes: 0, leave=lambda _place: None)
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[object] = ()) -> None:
         """Keep messages; some are lost, some doubled."""

@@ -4,6 +4,7 @@ import os
 
 from orchestra import Orchestrator
 from tests.cluster import (
+    CANCELS_ON_LOSS,
     COPIES,
     COUNTING,
     DIES,
@@ -24,5 +25,7 @@ if TASKS_PER_CHILD in os.environ:
     orch.app.conf.worker_max_tasks_per_child = int(os.environ[TASKS_PER_CHILD])
 if DIES in os.environ:
     die_before_sending(orch, os.environ[DIES])
+if CANCELS_ON_LOSS in os.environ:
+    orch.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
 if RESULTS in os.environ:
     orch.app.conf.result_backend = os.environ[RESULTS]

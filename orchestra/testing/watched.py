@@ -74,8 +74,8 @@ class Watched:
                 return [run_id]
             case (str() as run_id,) if name in ("cancel", "reserve"):
                 return [run_id]
-            case (list() as runs,) if name == "create_runs":
-                return [run.id for run in cast(list[NewRun], runs)]
+            case (list(),) if name == "create_runs":
+                return [run.id for run in cast(list[NewRun], args[0])]
             case _:
                 return list(self._known) if name == "due" else []
 
@@ -118,7 +118,7 @@ def _check_run(store: Store, run_id: str, steps: Mapping[int, TaskStatus]) -> No
         raise BrokenRule(f"run {run_id} is {run.status}, and nothing of it goes on: {steps}")
 
 
-# --- the log ------------------------------------------------------------------------------------------------------------
+# --- the log --------------------------------------------------------------------------------------------------------
 
 _ENDS = {
     S.COMPLETED: "task.completed",
@@ -146,7 +146,8 @@ def check_history(store: Store) -> None:
         BrokenRule: An event is missing, double or too early.
     """
     for run in store.runs(RunFilter(limit=1_000_000)):
-        events, cursor = [], 0
+        events: list[Event] = []
+        cursor = 0
         while page := store.events(cursor, run_id=run.id)[0]:
             events += page
             cursor = store.events(cursor, run_id=run.id)[1]

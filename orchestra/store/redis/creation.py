@@ -104,8 +104,9 @@ def creation(run: NewRun, now: float) -> Creation:
     queued = [step.n for step in steps if step.status is TaskStatus.QUEUED]
     entries: list[object] = [] if run.single else [["workflow.started", [], {"name": run.name}]]
     if run.job_id is not None:
-        fired = {"job_id": run.job_id, "name": run.name, "scheduled_for": run.scheduled_for}
-        entries.insert(0, ["job.fired", [], fired])
+        fired: dict[str, object] = {"job_id": run.job_id, "name": run.name, "scheduled_for": run.scheduled_for}
+        told: list[object] = ["job.fired", [], fired]
+        entries.insert(0, told)
     entries += [["task.submitted", submitted, {}], ["task.queued", queued, {}]]
     head = [encoded(entries), encoded(at), run_text(run, now), encoded(run.plan.result), created, str(len(steps))]
     few = len(steps) <= SLICE

@@ -124,7 +124,7 @@ class Cancelling:
         assert last.ended_run is WorkflowStatus.CANCELLED
 
     def test_a_cancel_makes_room_in_the_window(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(100))))
+        run = desk.create(graph(*(() for _ in range(100))))
         waiting = desk.create(graph([]))
         assert desk.sent_of(waiting) == []
         desk.cancel(run)
@@ -132,7 +132,7 @@ class Cancelling:
 
     def test_a_run_that_is_cancelled_while_its_steps_are_recorded_ends_once(self, desk: Desk) -> None:
         for _ in range(5):
-            run = desk.create(graph(*([] for _ in range(5)), range(5)))
+            run = desk.create(graph(*(() for _ in range(5)), range(5)))
             claims = [desk.claim(run, n) for n in range(5)]
 
             def work(at: int, run: str = run, claims: list[object] = [*claims]) -> object:  # noqa: B006
@@ -145,7 +145,7 @@ class Cancelling:
 
     def test_failures_at_the_same_moment_end_a_run_once(self, desk: Desk) -> None:
         for _ in range(5):
-            run = desk.create(graph(*([] for _ in range(6)), range(6), [0]))
+            run = desk.create(graph(*(() for _ in range(6)), range(6), [0]))
             claims = [desk.claim(run, n) for n in range(6)]
             changes = [Failed(BOOM) if n % 2 else Completed("1") for n in range(6)]
             answers = at_once(6, lambda at, claims=claims, changes=changes: desk.record(claims[at], changes[at]))

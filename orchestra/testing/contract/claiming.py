@@ -233,7 +233,7 @@ class Claiming:
         assert desk.store.leases() == []
 
     def test_of_many_workers_that_claim_a_step_exactly_one_wins(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(10))))
+        run = desk.create(graph(*(() for _ in range(10))))
         for n in range(10):
             answers = at_once(6, lambda at, n=n: desk.try_claim(run, n, f"w{at}"))
             winners = [each for each in answers if isinstance(each, Claimed)]

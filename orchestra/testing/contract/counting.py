@@ -35,14 +35,14 @@ class Counting:
         assert desk.statuses(run) == "CO QU CO PE"
 
     def test_a_join_of_a_thousand_parts_releases_once(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(1000)), range(1000)))
+        run = desk.create(graph(*(() for _ in range(1000)), range(1000)))
         assert desk.work() == 1001
         assert desk.ended(run) is WorkflowStatus.COMPLETED
         assert desk.told(run, "task.queued")[1000:] == ["queued 1000"]
 
     def test_a_fully_connected_layer_waits_for_all_of_the_one_before(self, desk: Desk) -> None:
         run = desk.create(
-            graph(*([] for _ in range(30)), *(range(30) for _ in range(30)), *(range(30, 60) for _ in "ab"))
+            graph(*(() for _ in range(30)), *(range(30) for _ in range(30)), *(range(30, 60) for _ in "ab"))
         )
         desk.complete(run, *range(29))
         assert desk.store.counts(run)[desk.step(run, 59).status] == 32
@@ -59,7 +59,7 @@ class Counting:
         assert (record.status, record.completed_at, record.error) == (WorkflowStatus.COMPLETED, desk.clock(), None)
 
     def test_parts_of_a_join_that_are_recorded_at_the_same_moment_release_it_once(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(12)), range(12), range(6)))
+        run = desk.create(graph(*(() for _ in range(12)), range(12), range(6)))
         claims = [desk.claim(run, n) for n in range(12)]
         answers = at_once(12, lambda at: desk.record(claims[at], Completed("1")))
         released = [d.ref.step.n for each in answers if isinstance(each, Recorded) for d in each.dispatches]
@@ -68,7 +68,7 @@ class Counting:
         assert sorted(desk.told(run, "task.queued")[12:]) == ["queued 12", "queued 13"]
 
     def test_last_steps_that_are_recorded_at_the_same_moment_end_the_run_once(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(12))))
+        run = desk.create(graph(*(() for _ in range(12))))
         claims = [desk.claim(run, n) for n in range(12)]
         answers = at_once(12, lambda at: desk.record(claims[at], Completed("1")))
         ends = [each.ended_run for each in answers if isinstance(each, Recorded) and each.ended_run]
@@ -141,7 +141,7 @@ class Counting:
         assert desk.statuses(run) == "CO CO SK"
 
     def test_many_ways_that_are_taken_at_the_same_moment_release_a_join_of_any_once(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(8)), range(8), s8={"any": True}))
+        run = desk.create(graph(*(() for _ in range(8)), range(8), s8={"any": True}))
         claims = [desk.claim(run, n) for n in range(8)]
         at_once(8, lambda at: desk.record(claims[at], Completed("1")))
         assert desk.told(run, "task.queued")[8:] == ["queued 8"]

@@ -24,15 +24,13 @@ def graph(
 
     ``s3={"any": True}`` changes fields of the step of that name.
     """
-    steps = [
-        GraphStep(**{
-            "key": f"s{n}", "name": f"s{n}", "agent": f"agent{n}", "args": [], "kwargs": {},
-            "after": frozenset(before),
-            **changes.get(f"s{n}", {}),
-        })
-        for n, before in enumerate(after)
-    ]  # fmt: skip
-    return Graph("w", "work", steps, result, on_failure)
+
+    def step(n: int, before: Sequence[int]) -> GraphStep:
+        plain: dict[str, Any] = {"key": f"s{n}", "name": f"s{n}", "agent": f"agent{n}", "args": [], "kwargs": {}}
+        plain.update(after=frozenset(before), **changes.get(f"s{n}", {}))
+        return GraphStep(**plain)
+
+    return Graph("w", "work", [step(n, before) for n, before in enumerate(after)], result, on_failure)
 
 
 def a_map(max_parallel: int | None = None, **fields: Any) -> dict[str, Any]:
@@ -69,8 +67,9 @@ class Desk:
 
     def new(self, shape: Graph, *, queue: str = "q", priority: int = 5, **fields: Any) -> NewRun:
         """Return a run that is not created yet."""
-        its = compiled(shape, queue=queue, priority=priority)
-        return NewRun(**{"id": new_id(), "name": shape.name, "workflow_id": shape.id, "plan": its, **fields})
+        plain: dict[str, Any] = {"id": new_id(), "name": shape.name, "workflow_id": shape.id}
+        plain.update(plan=compiled(shape, queue=queue, priority=priority), **fields)
+        return NewRun(**plain)
 
     def create(self, shape: Graph, **fields: Any) -> str:
         """Create a run and return its id."""

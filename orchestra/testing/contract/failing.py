@@ -1,12 +1,14 @@
 """Failures: what a run does about them, and what makes up for them."""
 
+from typing import Any
+
 from orchestra.engine.outcome import Completed, Expanded, Failed, Rescheduled
 from orchestra.engine.rows import Expansion
 from orchestra.model.record import ErrorInfo
 from orchestra.model.status import WorkflowStatus
 from orchestra.testing.contract.desk import BOOM, WITH_FALLBACK, Desk, a_map, graph
 
-FALLING = {"options": WITH_FALLBACK}
+FALLING: dict[str, Any] = {"options": WITH_FALLBACK}
 
 
 class Failing:

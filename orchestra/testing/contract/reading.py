@@ -80,7 +80,7 @@ class Reading:
         assert found.ref == StepRef(second, 1)
 
     def test_steps_are_listed_by_number_without_outputs_and_by_status(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(12))))
+        run = desk.create(graph(*(() for _ in range(12))))
         desk.complete(run, 3, 11, output="1")
         assert [each.ref.n for each in desk.store.steps(run)] == list(range(12))
         completed = desk.store.steps(run, TaskStatus.COMPLETED)

@@ -6,7 +6,7 @@ from orchestra.store.contract import PER_SLOT, WINDOW
 from orchestra.testing.contract.claiming import at_once
 from orchestra.testing.contract.desk import Desk, graph, lease
 
-WIDE = graph(*([] for _ in range(WINDOW + 10)))
+WIDE = graph(*(() for _ in range(WINDOW + 10)))
 
 
 class Sending:
@@ -40,7 +40,7 @@ class Sending:
 
     def test_live_slots_widen_the_window_of_their_queues(self, desk: Desk) -> None:
         desk.store.renew(lease("w1", slots=WINDOW, expires_at=desk.clock() + 60))
-        run = desk.create(graph(*([] for _ in range(PER_SLOT * WINDOW + 3))))
+        run = desk.create(graph(*(() for _ in range(PER_SLOT * WINDOW + 3))))
         assert len(desk.sent_of(run)) == PER_SLOT * WINDOW
 
     def test_a_step_of_higher_priority_is_let_through_although_the_window_is_full(self, desk: Desk) -> None:
@@ -102,7 +102,7 @@ class Sending:
         assert waits == [0.25, 1.25, 2.25, 4.25]
 
     def test_what_was_claimed_waits_or_is_over_is_not_sent_again(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(WINDOW + 1)), [0]))
+        run = desk.create(graph(*(() for _ in range(WINDOW + 1)), [0]))
         desk.claim(run, 1)
         desk.retry(run, 2)
         desk.complete(run, 3)
@@ -119,14 +119,14 @@ class Sending:
         assert desk.sent_of(run) == [0]
 
     def test_thousands_that_wait_all_leave_in_the_end(self, desk: Desk) -> None:
-        run = desk.create(graph(*([] for _ in range(2000))))
+        run = desk.create(graph(*(() for _ in range(2000))))
         assert desk.work() == 2000
         assert desk.ended(run).ended
 
     def test_threads_that_record_at_the_same_moment_never_overfill_the_window_twice_with_one_step(
         self, desk: Desk
     ) -> None:
-        run = desk.create(graph(*([] for _ in range(WINDOW + 30))))
+        run = desk.create(graph(*(() for _ in range(WINDOW + 30))))
         claims = [desk.claim(run, n) for n in range(12)]
         desk.sent.clear()
         at_once(12, lambda at: desk.record(claims[at], Completed("1")))
