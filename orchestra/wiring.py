@@ -43,13 +43,15 @@ class Parts:
 
     @property
     def settings(self) -> Settings:
-        """The settings in effect. Without a queue of their own, steps go to that of an adopted application.
+        """The settings in effect. An adopted application brings its broker and, where none was named, its queue.
 
-        Not asked for before it is needed: the application may be configured after it was adopted.
+        It is not asked before that is needed: it may be configured after it was adopted.
         """
-        if not self.is_adopted or "queue" in self.given.model_fields_set:
+        if not self.is_adopted:
             return self.given
-        return self.given.model_copy(update={"queue": str(self.app.conf.task_default_queue)})
+        conf = self.app.conf
+        own = {} if "queue" in self.given.model_fields_set else {"queue": str(conf.task_default_queue)}
+        return self.given.model_copy(update={"broker": str(conf.broker_url or "amqp://"), **own})
 
     @property
     def served(self) -> list[str]:

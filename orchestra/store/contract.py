@@ -245,8 +245,10 @@ class Store(Protocol):
         ``engine.join.verdict`` says what an arrival at a join means. Steps that are skipped count at their own joins
         in the same transaction. In a run that fails at the first failure, what has not started is SKIPPED with the
         reason, running steps go on to their end, then the run is FAILED; in one that continues, only what depends on
-        the failure is. A step with a fallback does not fail: the fallback is added and its output taken. ``Expanded``
-        adds steps; their parent is WAITING until those that feed nothing have ended, and takes their output.
+        the failure is. A step with a fallback does not fail: the fallback is added and its output taken; what it had
+        turned into goes on meanwhile like a run that continues. The fallback of a map is for each of its parts.
+        ``Expanded`` adds steps; their parent is WAITING until the last of them have ended, and takes their output.
+        Last, for a parent and for a run, are steps that feed nothing, or only joins of *any*, which may not wait.
         Every record also refills the windows that it made room in.
         """
         ...

@@ -61,7 +61,7 @@ def kill_again_and_again(cluster: Cluster, times: int, chains: int, links: int) 
 
 
 def test_workers_are_killed_during_a_run_of_short_steps(cluster: Cluster) -> None:
-    kill_again_and_again(cluster, times=3, chains=30, links=10)
+    kill_again_and_again(cluster, times=3, chains=25, links=8)
 
 
 @pytest.mark.soak
@@ -202,7 +202,7 @@ def test_a_step_that_kills_its_child_less_often_completes(cluster: Cluster) -> N
     assert (task.status, task.output, task.crashes, task.attempts) == (TaskStatus.COMPLETED, "sick", 4, 1)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.soak)])
 def test_a_step_that_takes_the_whole_worker_down_fails_after_five_crashes(cluster: Cluster, pool: str) -> None:
     orch = cluster.orchestrator()
     innocent = [orch.submit(bodies.short, kwargs={"name": f"innocent-{n}"}) for n in range(40)]
@@ -223,8 +223,8 @@ def test_a_step_that_takes_the_whole_worker_down_fails_after_five_crashes(cluste
 def test_the_broker_is_flushed_in_the_middle(cluster: Cluster, server: PrivateRedis) -> None:
     orch = cluster.orchestrator()
     workers = [cluster.worker("--concurrency", "2") for _ in range(2)]
-    run = orch.submit_workflow(many_short_steps(20, 10))
-    for notes in (60, 240):
+    run = orch.submit_workflow(many_short_steps(15, 10))
+    for notes in (60, 200):
         wait_until(lambda notes=notes: len(cluster.notes()) >= notes, 60, f"{notes} notes")
         server.flush()
     assert run.wait(60).status is WorkflowStatus.COMPLETED
@@ -236,10 +236,10 @@ def test_the_broker_is_flushed_in_the_middle(cluster: Cluster, server: PrivateRe
 def test_the_broker_is_killed_and_comes_back_empty(cluster: Cluster, server: PrivateRedis) -> None:
     orch = cluster.orchestrator()
     workers = [cluster.worker("--concurrency", "2") for _ in range(2)]
-    run = orch.submit_workflow(many_short_steps(20, 10))
+    run = orch.submit_workflow(many_short_steps(15, 10))
     wait_until(lambda: len(cluster.notes()) >= 100, 60, "100 notes")
     server.kill()
-    time.sleep(1)
+    time.sleep(0.5)
     server.restart()
     back_at = time.monotonic()
     assert run.wait(60).status is WorkflowStatus.COMPLETED

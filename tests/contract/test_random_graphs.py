@@ -11,7 +11,7 @@ from tests.loop import Loop, ends_of
 from tests.shapes import Told, expected_status, interpret, random_graph
 from tests.stores import KINDS, open_url, store_url
 
-GRAPHS = int(os.environ.get("ORCHESTRA_GRAPHS", "500"))
+GRAPHS = int(os.environ.get("ORCHESTRA_GRAPHS", "100"))
 """How many graphs on each store."""
 BATCH = 50
 

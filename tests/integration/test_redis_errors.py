@@ -147,20 +147,27 @@ def test_a_broker_without_a_store_is_refused_at_once() -> None:
 # Nobody listens
 
 
+@pytest.fixture
+def quick_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.waiting.HINT_AFTER_S", 0.5)
+
+
+@pytest.mark.usefixtures("quick_hint")
 def test_who_waits_while_no_worker_serves_the_queue_gets_a_hint(
     orch: Orchestrator, caplog: pytest.LogCaptureFixture
 ) -> None:
     task = orch.submit(bodies.noop, queue="nobody-serves-this")
     with caplog.at_level(logging.WARNING, "orchestra"), pytest.raises(TimeoutError, match="it goes on"):
-        task.wait(3.5)
+        task.wait(1)
     assert "no worker serves it" in caplog.text
     assert "--queues nobody-serves-this" in caplog.text
     assert orch.cancel(task.id)
 
 
+@pytest.mark.usefixtures("quick_hint")
 def test_who_waits_for_a_busy_worker_gets_no_hint(orch: Orchestrator, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "orchestra"):
-        orch.submit(bodies.nap, 3.5).wait(10)
+        orch.submit(bodies.nap, 1).wait(10)
     assert "no worker serves it" not in caplog.text
 
 

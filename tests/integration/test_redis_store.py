@@ -23,11 +23,11 @@ from orchestra import Orchestrator
 from tests import bodies
 
 with Orchestrator(modules=["tests"]) as orch:
-    runs = [orch.submit_workflow(bodies.overlapping) for _ in range(8)]
-    tasks = [orch.submit(bodies.echo, f"{sys.argv[1]}-{n}") for n in range(40)]
+    runs = [orch.submit_workflow(bodies.overlapping) for _ in range(5)]
+    tasks = [orch.submit(bodies.echo, f"{sys.argv[1]}-{n}") for n in range(25)]
     orch.wait_all(runs, timeout=60)
     orch.wait_all(tasks, timeout=60)
-    assert [task.output for task in tasks] == [f"{sys.argv[1]}-{n}" for n in range(40)]
+    assert [task.output for task in tasks] == [f"{sys.argv[1]}-{n}" for n in range(25)]
     assert all(run.output["F"] == "F(E(C(A())))" for run in runs)
 """
 
@@ -109,5 +109,5 @@ def test_many_processes_share_the_file_and_none_is_told_that_it_is_locked(cluste
         assert "trying again" not in process.output, process.tail()
     orch = cluster.orchestrator()
     assert {run.status for run in orch.runs(limit=1000)} == {WorkflowStatus.COMPLETED}
-    assert cluster.noted("echo") == {f"echo {p}-{n}": 1 for p in range(3) for n in range(40)}
-    assert cluster.noted()["G"] == 24
+    assert cluster.noted("echo") == {f"echo {p}-{n}": 1 for p in range(3) for n in range(25)}
+    assert cluster.noted()["G"] == 15

@@ -1,10 +1,12 @@
 """Cancel of runs and of steps."""
 
+from functools import partial
+
 from orchestra.engine.outcome import Completed, Failed
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Recorded, Refused
 from orchestra.testing.contract.claiming import at_once
-from orchestra.testing.contract.desk import BOOM, Desk, a_map, graph
+from orchestra.testing.contract.desk import BOOM, Desk, a_map, graph, must
 
 
 class Cancelling:
@@ -16,9 +18,7 @@ class Cancelling:
         running = desk.claim(run, 1)
         desk.retry(run, 2, 60.0)
         desk.spread(run, 4, 1)
-        recorded = desk.cancel(run)
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.cancel(run)).ended_run is WorkflowStatus.CANCELLED
         assert desk.statuses(run) == "CO CA CA CA CA CA"
         assert desk.record(running, Completed("1")) is None
         assert desk.due() is None
@@ -52,20 +52,14 @@ class Cancelling:
     def test_a_cancelled_step_ends_its_run_once_what_is_running_has_ended(self, desk: Desk) -> None:
         run = desk.create(graph([], [], [0]))
         running = desk.claim(run, 1)
-        recorded = desk.cancel(run, 0)
-        assert recorded is not None
-        assert recorded.ended_run is None
+        assert must(desk.cancel(run, 0)).ended_run is None
         assert desk.statuses(run) == "CA RU SK"
-        last = desk.record(running, Completed("1"))
-        assert last is not None
-        assert last.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.record(running, Completed("1"))).ended_run is WorkflowStatus.CANCELLED
 
     def test_a_running_step_that_is_cancelled_ends_its_run_and_its_record_is_superseded(self, desk: Desk) -> None:
         run = desk.create(graph([], [0]))
         running = desk.claim(run, 0)
-        recorded = desk.cancel(run, 0)
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.cancel(run, 0)).ended_run is WorkflowStatus.CANCELLED
         assert desk.record(running, Completed("1")) is None
         assert desk.told(run)[-4:] == ["started 0", "cancelled 0", "skipped 1", "workflow.cancelled"]
 
@@ -73,26 +67,20 @@ class Cancelling:
         run = desk.create(graph([], []))
         desk.claim(run, 1)
         desk.fail(run, 0)
-        recorded = desk.cancel(run, 1)
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.FAILED
+        assert must(desk.cancel(run, 1)).ended_run is WorkflowStatus.FAILED
         assert desk.statuses(run) == "FA CA"
 
     def test_a_run_that_was_about_to_fail_and_is_cancelled_has_failed(self, desk: Desk) -> None:
         run = desk.create(graph([], []))
         desk.claim(run, 1)
         desk.fail(run, 0)
-        recorded = desk.cancel(run)
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.FAILED
+        assert must(desk.cancel(run)).ended_run is WorkflowStatus.FAILED
         assert desk.statuses(run) == "FA CA"
 
     def test_a_step_of_a_single_task_is_the_task(self, desk: Desk) -> None:
         run = desk.single()
         desk.claim(run, 0)
-        recorded = desk.cancel(run, 0)
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.cancel(run, 0)).ended_run is WorkflowStatus.CANCELLED
         assert desk.told(run)[-2:] == ["started alone", "cancelled alone"]
 
     def test_a_cancelled_part_of_a_map_ends_the_run(self, desk: Desk) -> None:
@@ -101,9 +89,7 @@ class Cancelling:
         running = desk.claim(run, other)
         desk.cancel(run, one)
         assert desk.statuses(run) == "SK SK CA RU"
-        last = desk.record(running, Failed(BOOM))
-        assert last is not None
-        assert last.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.record(running, Failed(BOOM))).ended_run is WorkflowStatus.CANCELLED
 
     def test_a_map_that_is_cancelled_waits_for_the_parts_that_are_running(self, desk: Desk) -> None:
         run = desk.create(graph([], s0=a_map()))
@@ -111,17 +97,13 @@ class Cancelling:
         running = desk.claim(run, one)
         desk.cancel(run, 0)
         assert desk.statuses(run) == "CA RU SK"
-        last = desk.record(running, Completed("1"))
-        assert last is not None
-        assert last.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.record(running, Completed("1"))).ended_run is WorkflowStatus.CANCELLED
 
     def test_a_step_of_a_run_that_goes_on_ends_it_too(self, desk: Desk) -> None:
         run = desk.create(graph([], [], on_failure="continue"))
         running = desk.claim(run, 1)
         desk.cancel(run, 0)
-        last = desk.record(running, Failed(BOOM))
-        assert last is not None
-        assert last.ended_run is WorkflowStatus.CANCELLED
+        assert must(desk.record(running, Failed(BOOM))).ended_run is WorkflowStatus.CANCELLED
 
     def test_a_cancel_makes_room_in_the_window(self, desk: Desk) -> None:
         run = desk.create(graph(*(() for _ in range(100))))
@@ -133,12 +115,9 @@ class Cancelling:
     def test_a_run_that_is_cancelled_while_its_steps_are_recorded_ends_once(self, desk: Desk) -> None:
         for _ in range(5):
             run = desk.create(graph(*(() for _ in range(5)), range(5)))
-            claims = [desk.claim(run, n) for n in range(5)]
-
-            def work(at: int, run: str = run, claims: list[object] = [*claims]) -> object:  # noqa: B006
-                return desk.cancel(run) if at == 5 else desk.record(claims[at], Completed("1"))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-
-            answers = at_once(6, work)
+            works = [partial(desk.record, desk.claim(run, n), Completed("1")) for n in range(5)]
+            works.append(partial(desk.cancel, run))
+            answers = at_once(6, lambda at, works=works: works[at]())
             ends = [each.ended_run for each in answers if isinstance(each, Recorded) and each.ended_run]
             assert ends == [WorkflowStatus.CANCELLED]
             assert desk.told(run, "workflow.completed", "workflow.cancelled") == ["workflow.cancelled"]

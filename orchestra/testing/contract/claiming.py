@@ -11,7 +11,7 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Refused
-from orchestra.testing.contract.desk import BOOM, Desk, graph, lease
+from orchestra.testing.contract.desk import BOOM, Desk, graph, lease, must
 
 ONE = graph([])
 
@@ -98,9 +98,7 @@ class Claiming:
         run = desk.create(ONE)
         claimed = desk.claim(run, 0)
         desk.clock.advance(3)
-        recorded = desk.record(claimed, Completed('"done"'))
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.COMPLETED
+        assert must(desk.record(claimed, Completed('"done"'))).ended_run is WorkflowStatus.COMPLETED
         step = desk.step(run, 0)
         assert (step.output, step.error, step.attempts, step.completed_at) == ('"done"', None, 1, desk.clock())
 
@@ -156,9 +154,7 @@ class Claiming:
             recorded = desk.vanish(desk.claim(run, 0))
             assert recorded is not None
             assert recorded.ended_run is None
-        last = desk.vanish(desk.claim(run, 0))
-        assert last is not None
-        assert last.ended_run is WorkflowStatus.FAILED
+        assert must(desk.vanish(desk.claim(run, 0))).ended_run is WorkflowStatus.FAILED
         step = desk.step(run, 0)
         assert (step.status, step.crashes, step.attempts) == ("FAILED", MAX_CRASHES, 0)
         assert step.error is not None

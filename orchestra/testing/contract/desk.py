@@ -1,19 +1,20 @@
 """The desk: what producers and workers do with a store, in one line each."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestra.engine.outcome import Change, Completed, Expanded, Failed, Rescheduled
 from orchestra.engine.plan import Plan, StepInput, Target, plan
 from orchestra.engine.rows import of_elements, of_plan
 from orchestra.model.graph import Graph, GraphStep, Mapped, StepOptions
 from orchestra.model.ids import MessageRef, StepRef, new_id
-from orchestra.model.record import ErrorInfo, StepRecord
+from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
 from orchestra.model.status import WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Lease, NewRun, Recorded, Refused, Store
 from orchestra.testing.clock import Clock
 
 BOOM = ErrorInfo("ValueError", "boom")
+T = TypeVar("T")
 WITH_FALLBACK = StepOptions(fallback="other")
 
 
@@ -53,6 +54,12 @@ def compiled(shape: Graph, *, queue: str = "q", priority: int = 5, gathered: boo
 def lease(incarnation: str = "w1", *, expires_at: float = 0.0, slots: int = 1, queues: Sequence[str] = ("q",)) -> Lease:
     """Return a lease."""
     return Lease(incarnation, f"{incarnation}@host", "host", "boot", 1, 2.0, list(queues), slots, 3.0, expires_at)
+
+
+def must(value: T | None) -> T:
+    """Return what must be there."""
+    assert value is not None
+    return value
 
 
 class Desk:
@@ -173,9 +180,11 @@ class Desk:
 
     def step(self, run_id: str, n: int) -> StepRecord:
         """Return a step."""
-        step = self.store.step(StepRef(run_id, n))
-        assert step is not None, (run_id, n)
-        return step
+        return must(self.store.step(StepRef(run_id, n)))
+
+    def run(self, run_id: str) -> RunRecord:
+        """Return a run."""
+        return must(self.store.run(run_id))
 
     def statuses(self, run_id: str) -> str:
         """Return the first two letters of the status of each step, by number: ``CO RU PE``."""
@@ -183,9 +192,7 @@ class Desk:
 
     def ended(self, run_id: str) -> WorkflowStatus:
         """Return the status of a run."""
-        run = self.store.run(run_id)
-        assert run is not None
-        return run.status
+        return self.run(run_id).status
 
     def sent_of(self, run_id: str) -> list[int]:
         """Return the numbers of the steps of a run that were to be published, in that order."""

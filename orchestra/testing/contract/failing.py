@@ -3,10 +3,11 @@
 from typing import Any
 
 from orchestra.engine.outcome import Completed, Expanded, Failed, Rescheduled
-from orchestra.engine.rows import Expansion
+from orchestra.engine.plan import StepInput
+from orchestra.engine.rows import Expansion, of_elements
 from orchestra.model.record import ErrorInfo
 from orchestra.model.status import WorkflowStatus
-from orchestra.testing.contract.desk import BOOM, WITH_FALLBACK, Desk, a_map, graph
+from orchestra.testing.contract.desk import BOOM, WITH_FALLBACK, Desk, a_map, graph, must
 
 FALLING: dict[str, Any] = {"options": WITH_FALLBACK}
 
@@ -49,12 +50,8 @@ class Failing:
         assert desk.fail(run, 0).ended_run is None
         assert desk.statuses(run) == "FA RU RU SK"
         assert desk.ended(run) is WorkflowStatus.RUNNING
-        first = desk.record(running[0], Completed("1"))
-        assert first is not None
-        assert first.ended_run is None
-        last = desk.record(running[1], Completed("2"))
-        assert last is not None
-        assert last.ended_run is WorkflowStatus.FAILED
+        assert must(desk.record(running[0], Completed("1"))).ended_run is None
+        assert must(desk.record(running[1], Completed("2"))).ended_run is WorkflowStatus.FAILED
         assert desk.statuses(run) == "FA CO CO SK"
 
     def test_nothing_is_begun_in_a_run_that_is_about_to_fail(self, desk: Desk) -> None:
@@ -63,22 +60,15 @@ class Failing:
         desk.fail(run, 0)
         assert desk.record(retried, Rescheduled(BOOM, 1.0)) is not None
         assert desk.record(crashed, Failed(BOOM)) is not None
-        ended = desk.record(spread, Expanded(Expansion([])))
-        assert ended is not None
-        assert ended.ended_run is WorkflowStatus.FAILED
+        assert must(desk.record(spread, Expanded(Expansion([])))).ended_run is WorkflowStatus.FAILED
         assert desk.statuses(run) == "FA SK FA CO"
-        record = desk.store.run(run)
-        assert record is not None
-        assert record.error is not None
-        assert "'s0'" in record.error.message
+        assert "'s0'" in must(desk.run(run).error).message
 
     def test_a_worker_that_dies_in_a_run_that_is_about_to_fail_does_not_keep_it_from_ending(self, desk: Desk) -> None:
         run = desk.create(graph([], []))
         running = desk.claim(run, 1)
         desk.fail(run, 0)
-        recorded = desk.vanish(running)
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.FAILED
+        assert must(desk.vanish(running)).ended_run is WorkflowStatus.FAILED
         assert desk.statuses(run) == "FA SK"
 
     def test_an_expansion_comes_too_late_for_a_run_that_is_about_to_fail(self, desk: Desk) -> None:
@@ -86,11 +76,6 @@ class Failing:
         claimed = desk.claim(run, 1)
         first, _join = desk.store.reserve(run, 1, 0)
         desk.fail(run, 0)
-        part = desk.new(graph([])).plan.steps[0]
-        assert part.n == 0
-        from orchestra.engine.plan import StepInput
-        from orchestra.engine.rows import of_elements
-
         recorded = desk.record(claimed, Expanded(of_elements(claimed.row, [StepInput([1])], first)))
         assert recorded is not None
         assert recorded.ended_run is WorkflowStatus.FAILED
@@ -105,18 +90,14 @@ class Failing:
         assert [desk.step(run, n).status for n in (inner, one, 0, 1, idle)] == [
             "FAILED", "FAILED", "FAILED", "SKIPPED", "SKIPPED",
         ]  # fmt: skip
-        recorded = desk.record(running, Completed("1"))
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.FAILED
+        assert must(desk.record(running, Completed("1"))).ended_run is WorkflowStatus.FAILED
 
     def test_a_part_of_a_single_task_that_fails_ends_it_without_workflow_events(self, desk: Desk) -> None:
         run = desk.single()
         one, other, _gather = desk.turn(run, 0, graph([], []))
         running = desk.claim(run, other)
         desk.fail(run, one)
-        recorded = desk.record(running, Completed("1"))
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.FAILED
+        assert must(desk.record(running, Completed("1"))).ended_run is WorkflowStatus.FAILED
         assert "failed alone" in desk.told(run)
 
     # --- runs that go on ----------------------------------------------------------------------------------------
@@ -128,19 +109,13 @@ class Failing:
         desk.complete(run, 1)
         assert desk.complete(run, 3).ended_run is WorkflowStatus.FAILED
         assert desk.statuses(run) == "FA CO SK CO SK"
-        record = desk.store.run(run)
-        assert record is not None
-        assert record.error is not None
-        assert record.error.message == "'s0': boom"
+        assert must(desk.run(run).error).message == "'s0': boom"
 
     def test_a_run_that_goes_on_keeps_its_first_error(self, desk: Desk) -> None:
         run = desk.create(graph([], [], on_failure="continue"))
         desk.fail(run, 1, ErrorInfo("E", "first"))
         assert desk.fail(run, 0, ErrorInfo("E", "second")).ended_run is WorkflowStatus.FAILED
-        record = desk.store.run(run)
-        assert record is not None
-        assert record.error is not None
-        assert record.error.message == "'s1': first"
+        assert must(desk.run(run).error).message == "'s1': first"
 
     def test_any_way_that_is_taken_makes_up_for_one_that_is_broken(self, desk: Desk) -> None:
         run = desk.create(
@@ -151,9 +126,7 @@ class Failing:
         assert desk.statuses(run) == "FA CO QU SK"
         claimed = desk.claim(run, 2)
         assert dict(claimed.predecessors) == {1: "s1"}
-        recorded = desk.record(claimed, Completed("1"))
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.FAILED
+        assert must(desk.record(claimed, Completed("1"))).ended_run is WorkflowStatus.FAILED
 
     def test_a_join_of_any_whose_ways_are_broken_or_dead_is_skipped(self, desk: Desk) -> None:
         shape = graph([], [], [0, 1], [2], on_failure="continue", s2={"any": True, "whens": {1: "output"}})

@@ -4,7 +4,7 @@ from orchestra.engine.outcome import Completed, Expanded
 from orchestra.engine.rows import Expansion
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.testing.contract.claiming import at_once
-from orchestra.testing.contract.desk import Desk, a_map, graph
+from orchestra.testing.contract.desk import Desk, a_map, graph, must
 
 DEEP = 400
 """Sub-workflows inside each other: more than a recursive store could gather."""
@@ -85,9 +85,7 @@ class Growing:
         desk.complete(run, one, other)
         claimed = desk.claim(run, gather)
         assert set(claimed.outputs) == {one, other}
-        recorded = desk.record(claimed, Completed('{"s0": 1}'))
-        assert recorded is not None
-        assert recorded.ended_run is WorkflowStatus.COMPLETED
+        assert must(desk.record(claimed, Completed('{"s0": 1}'))).ended_run is WorkflowStatus.COMPLETED
         assert desk.step(run, 0).output == '{"s0": 1}'
 
     def test_a_workflow_waits_for_what_its_result_does_not_depend_on(self, desk: Desk) -> None:
