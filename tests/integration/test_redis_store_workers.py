@@ -49,5 +49,5 @@ def test_a_killed_pool_process_costs_one_crash(tmp_path: Path) -> None:
         cluster = stack.enter_context(Cluster(tmp_path, server.url))
         cluster.store = server.url.replace("/0", "/1")
         cluster.worker("--pool", "prefork", "--concurrency", "2")
-        done = cluster.orchestrator().submit(bodies.kill_self, kwargs={"name": "redis", "times": 1}).wait(30)
+        done = cluster.orchestrator().submit(bodies.kill_child, kwargs={"name": "redis", "times": 1}).wait(30)
         assert (done.status, done.crashes) == (TaskStatus.COMPLETED, 1)

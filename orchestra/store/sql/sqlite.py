@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class SqliteDatabase(Database):
         self.dialect = sqlite.dialect(paramstyle="named")
         self._closed = False
         self._open()
+        _keep_whole_across_forks(self)
 
     def new_connection(self) -> sqlite3.Connection:
         path = ":memory:" if in_memory(self.address) else self.address.database or ""
@@ -106,3 +108,24 @@ class SqliteDatabase(Database):
         self._lock = threading.RLock()
         self._connection = self.patiently(self.new_connection)
         self._pid = os.getpid()
+
+
+def _keep_whole_across_forks(database: SqliteDatabase) -> None:
+    """Let no process fork while one of its threads is in a transaction.
+
+    SQLite counts the locks of a file per process: a child that inherits the count of an open transaction would wait for
+    ever for the end of it, whatever connection it opens.
+    """
+    known = weakref.ref(database)
+    held: list[Any] = []
+
+    def before() -> None:
+        if (alive := known()) is not None:
+            held.append(alive._lock)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+            held[-1].acquire()
+
+    def after() -> None:
+        if held:
+            held.pop().release()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after)

@@ -3,8 +3,10 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from orchestra.engine.plan import Plan, Target, plan
+from orchestra.errors import TaskNotFound
 from orchestra.model import template
 from orchestra.model.graph import Graph, GraphStep, Mapped, StepOptions
 from orchestra.runtime.registry import GENERIC
@@ -33,6 +35,10 @@ class SimRegistry:
         if isinstance(agent, str):
             return Target(GENERIC, agent)
         return Target(GENERIC, Script().text())  # a step that only gathers or passes on
+
+    def resolve(self, path: str) -> NoReturn:
+        """No simulated step names a function."""
+        raise TaskNotFound(path, "the simulation has no functions")
 
 
 REGISTRY = SimRegistry()
