@@ -10,7 +10,7 @@ from typing import Protocol
 
 from orchestra.model.record import JobRecord
 from orchestra.model.schedule import JobStatus, Overlap
-from orchestra.store import transitions
+from orchestra.store import primitives, transitions
 from orchestra.store.contract import Fired, Firing, NewRun
 
 BACKFILL_POLL_S = 0.5
@@ -18,7 +18,7 @@ BACKFILL_POLL_S = 0.5
 _OVERLAP = "a run of the job had not ended"
 
 
-class Transaction(transitions.Transaction, Protocol):
+class Transaction(primitives.Transaction, Protocol):
     """The primitives that jobs need beside those of runs."""
 
     def move_job(self, job: JobRecord) -> bool:

@@ -14,7 +14,7 @@ from orchestra.model.schedule import JobStatus
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import ClaimRef, Dispatch, Lease, NewRun
 from orchestra.store.entries import Entry
-from orchestra.store.transitions import Hot
+from orchestra.store.primitives import Hot
 
 S = TaskStatus
 EventRow = tuple[int, float, str | None, bool, str | None, list[Entry]]

@@ -1,4 +1,4 @@
-"""The primitives of ``orchestra.store.transitions`` over dicts, with a log that takes back what an error cut short."""
+"""The primitives of ``orchestra.store.primitives`` over dicts, with a log that takes back what an error cut short."""
 
 from collections.abc import Sequence, Set
 from dataclasses import replace
@@ -13,7 +13,8 @@ from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
 from orchestra.store.memory.tables import EventRow, Join, Run, Step, Tables, Undo
-from orchestra.store.transitions import Ending, Hot, RunState, started_entry
+from orchestra.store.primitives import Ending, Hot, RunState
+from orchestra.store.transitions import started_entry
 
 S = TaskStatus
 _ENDED = RunState(ended=True, ending=None, single=False, goes_on=False)

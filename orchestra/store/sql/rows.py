@@ -12,8 +12,8 @@ from orchestra.model.schedule import JobStatus, Schedule
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Lease
 from orchestra.store.entries import events_of as entries_of
+from orchestra.store.primitives import Hot
 from orchestra.store.sql.statements import JOB, MOVES, ROW
-from orchestra.store.transitions import Hot
 
 Row = tuple[Any, ...]
 

@@ -1,4 +1,4 @@
-"""The primitives of ``orchestra.store.transitions`` as statements."""
+"""The primitives of ``orchestra.store.primitives`` as statements."""
 
 import json
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
+from orchestra.store.primitives import Ending, Hot, RunState
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql import wide
 from orchestra.store.sql.database import Row, Transaction
@@ -27,7 +28,7 @@ from orchestra.store.sql.rows import (
     move_of,
     step_row_of,
 )
-from orchestra.store.transitions import Ending, Hot, RunState, started_entry
+from orchestra.store.transitions import started_entry
 
 
 class SqlTransaction:
