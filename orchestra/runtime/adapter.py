@@ -23,7 +23,7 @@ from orchestra.runtime.body import error_info
 from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
-from orchestra.runtime.quarantine import SUSPECT_FROM, enter, leave
+from orchestra.runtime.quarantine import SUSPECT_FROM, Room, enter, leave
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
 
@@ -84,6 +84,11 @@ class Adapter:
         self._lock = threading.Lock()
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
+
+    def in_one_process(self) -> None:
+        """All bodies of the worker run in this process: what keeps suspects apart needs no files."""
+        room = Room()
+        self._enter, self._leave = room.enter, room.leave
 
     def forked(self) -> None:
         """Begin anew in a pool's child: another thread of the parent may have held the lock."""
@@ -217,6 +222,10 @@ class Adapter:
         record = patiently(lambda: self.cycle.store.step(message.step), self._sleep)
         if record is not None and record.generation == message.generation:
             patiently(lambda: self.cycle.cancel(message.step.run_id, message.step.n), self._sleep)
+        with self._lock:
+            stopped = [held.claimed for claim, held in self.held.items() if claim.ref == message]
+        for claimed in stopped:
+            self._let_go(claimed)
 
     def unknown(self, message: MessageRef, task: str) -> None:
         """The worker has no Celery task of that name."""
