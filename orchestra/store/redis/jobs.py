@@ -18,7 +18,7 @@ from orchestra.store.window import LiveWindow
 _PAGE = 500
 
 
-class KeptJobs(ABC):
+class RedisJobs(ABC):
     """What the contract says of jobs, for a store that has a connection."""
 
     _connection: Connection
