@@ -1,7 +1,7 @@
 """Queues: how those of steps are declared, and which of them carries which priority.
 
-RabbitMQ keeps priorities inside a classic queue that was declared with ``x-max-priority``. A quorum queue knows none, so
-there is one for each band of priorities. Redis and the embedded transport need nothing of this.
+RabbitMQ keeps priorities inside a classic queue that was declared with ``x-max-priority``. A quorum queue knows none,
+so there is one for each band of priorities. Redis and the embedded transport need nothing of this.
 """
 
 import logging

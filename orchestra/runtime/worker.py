@@ -50,6 +50,7 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
 
 def add_steps(app: Celery, adapter: Adapter, queues: StepQueues, lease_s: float, keep_for_s: float | None) -> None:
     """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
+    adapter.lease_s = lease_s
     steps: set[Any] = app.steps["worker"]
     step = _reconciler_step(adapter, queues, lease_s, keep_for_s)
     # One of an earlier orchestrator of the same application has the same name.
