@@ -22,6 +22,7 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
 from orchestra.store.jobs import Fired, Firing, Jobs
+from orchestra.store.notes import Notes
 from orchestra.store.values import (
     PER_SLOT,
     WINDOW,
@@ -38,7 +39,7 @@ from orchestra.store.values import (
 )
 
 
-class Store(Jobs, Protocol):
+class Store(Jobs, Notes, Protocol):
     """Where runs, steps, results, joins and events are kept."""
 
     url: str

@@ -31,6 +31,10 @@ class NewRun:
     """Digest of what runs with which input: the same key with another fingerprint is a conflict."""
     job_id: str | None = None
     scheduled_for: float | None = None
+    deadline: float | None = None
+    """When it ends, whatever it has come to."""
+    expires_at: float | None = None
+    """When it ends if nothing of it has begun."""
 
 
 @dataclass(frozen=True, slots=True)
