@@ -169,6 +169,17 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is ready on a queue at one priority."""
+
+    queue: str
+    priority: int
+    ready: int
+    sent_since: float | None
+    """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
+
+
+@dataclass(frozen=True, slots=True)
 class Census:
     """How much a store holds."""
 
@@ -384,6 +395,17 @@ class Store(Protocol):
         """Return the number of QUEUED steps of each queue."""
         ...
 
+    def backlog(self) -> list[Backlog]:
+        """Return what is ready, by queue and priority in this order."""
+        ...
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        """Return the numbers of the steps that each step of a run waits for, or waited for, by its own number.
+
+        Steps that wait for none are left out. Those that wait for the same ones share the sequence.
+        """
+        ...
+
     def open_queues(self) -> list[str]:
         """Return the queues of all open steps; empty when there is no work. Looks at every open step."""
         ...
@@ -439,6 +461,7 @@ class Store(Protocol):
 __all__ = [
     "PER_SLOT",
     "WINDOW",
+    "Backlog",
     "Census",
     "ClaimRef",
     "Claimed",

@@ -13,7 +13,7 @@ _SHARED = ("core", "run", "window", "effects", "transitions", "adding", "begin")
 _OPERATIONS = (
     "create", "stage_run", "stage_parts", "claim", "record", "cancel", "due", "refill", "resend", "announce", "emit",
     "release_lease", "reserve", "prune", "prune_loose", "prunable", "count_steps", "orphans", "read_steps", "counts",
-    "find_step", "list_runs", "depth", "events_of_run",
+    "find_step", "list_runs", "depth", "backlog", "events_of_run",
 )  # fmt: skip
 
 
