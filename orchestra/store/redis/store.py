@@ -285,7 +285,10 @@ class RedisStore(NoJobs):
         found = self._connection.run("backlog")
         listed = [found[at : at + 4] for at in range(0, len(found), 4)]
         return sorted(
-            (Backlog(queue, priority, ready, float(since) if since else None) for queue, priority, ready, since in listed),
+            (
+                Backlog(queue, priority, ready, float(since) if since else None)
+                for queue, priority, ready, since in listed
+            ),
             key=lambda each: (each.queue, each.priority),
         )
 

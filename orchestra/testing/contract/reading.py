@@ -8,7 +8,7 @@ from orchestra.testing.contract.desk import Desk, graph
 
 
 class Reading:
-    """``run``, ``runs``, ``step``, ``find_step``, ``steps``, ``counts``, ``outputs``, ``backlog``, ``predecessors`` …"""
+    """``run``, ``runs``, ``step``, ``find_step``, ``steps``, ``counts``, ``outputs``, ``backlog`` and their like."""
 
     def test_what_is_not_there_is_none_or_empty(self, desk: Desk) -> None:
         store = desk.store
