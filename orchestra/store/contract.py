@@ -14,196 +14,33 @@ than all that are with the broker is let through although the window is full, so
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from orchestra.engine.outcome import Change
-from orchestra.engine.plan import Plan
-from orchestra.engine.rows import StepRow
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import JobRecord, RunRecord, StepRecord
-from orchestra.model.status import TaskStatus, WorkflowStatus
-
-WINDOW = 64
-"""Default of the floor: ready steps of one queue and priority that may be with the broker, whoever serves it."""
-PER_SLOT = 4
-"""Ready steps that may be with the broker for each live slot of a queue."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run to be created."""
-
-    id: str
-    name: str
-    workflow_id: str
-    plan: Plan
-    single: bool = False
-    priority: int = 5
-    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
-    key: str | None = None
-    fingerprint: str | None = None
-    """Digest of what runs with which input: the same key with another fingerprint is a conflict."""
-    job_id: str | None = None
-    scheduled_for: float | None = None
+from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.status import TaskStatus
+from orchestra.store.jobs import Fired, Firing, Jobs
+from orchestra.store.notes import Notes
+from orchestra.store.values import (
+    PER_SLOT,
+    WINDOW,
+    Backlog,
+    Census,
+    Claimed,
+    ClaimRef,
+    Created,
+    Dispatch,
+    Lease,
+    NewRun,
+    Recorded,
+    Refused,
+    RunFilter,
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """One message to be published: everything that it says."""
-
-    ref: MessageRef
-    task: str
-    name: str
-    queue: str
-    priority: int
-    timeout_s: float | None = None
-    chain: Sequence[Sequence[object]] = ()
-    """The links that follow in the same segment: ``[n, task, name, queue, priority]`` each."""
-    is_single: bool = False
-    parent: str | None = None
-    """Celery id of the step whose record released this one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Firing:
-    """What a beat, or a person, decided about a job."""
-
-    job: JobRecord
-    """As it was read: the decision holds only if the job has not changed since."""
-    runs: Sequence[NewRun]
-    """One for each time that becomes a run, in their order."""
-    next_run_at: float | None
-    due_at: float | None
-    missed: Sequence[float] = ()
-    """The first and the last time that become none."""
-    missed_count: int = 0
-    reason: str = ""
-    """Why they become none."""
-    error: str | None = None
-    """Why no run can be made of the job."""
-    by_hand: bool = False
-    """A run beside the schedule, which does not move."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """The runs that a firing created, and what is to be published for them."""
-
-    run_ids: Sequence[str]
-    dispatches: Sequence[Dispatch]
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """A run was created, or an earlier one with the same key was found (then there is nothing to dispatch)."""
-
-    run_id: str
-    dispatches: Sequence[Dispatch]
-    existing: bool = False
-
-
-class ClaimRef(NamedTuple):
-    """One claim of one step: only the newest claim of a step records."""
-
-    ref: MessageRef
-    claim: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """What a worker needs to run a step."""
-
-    claim: ClaimRef
-    row: StepRow
-    """The step as it was created; its templates are filled in with ``outputs``."""
-    attempts: int
-    crashes: int
-    outputs: Mapping[int, str] = field(default_factory=dict[int, str])
-    """JSON texts of the outputs that the templates name, and of the predecessors where these are the input.
-    What was not taken has none."""
-    predecessors: Mapping[int, str] = field(default_factory=dict[int, str])
-    """Names of the predecessors on the ways that were taken, where their outputs are the input."""
-
-    @property
-    def name(self) -> str:
-        """The step's name."""
-        return self.row.name
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The step is not to be run by this message. ``status`` is None when the store does not know the step."""
-
-    status: TaskStatus | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """The change was recorded. ``ended_run`` is set when it ended the run."""
-
-    dispatches: Sequence[Dispatch] = ()
-    ended_run: WorkflowStatus | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """One start of one worker process tree. A worker that stops renewing it is dead when ``expires_at`` has passed.
-
-    ``host``, ``boot_id``, ``pid`` and ``pid_started`` let others on the same machine see at once that it is gone.
-    """
-
-    incarnation: str
-    worker: str
-    """Name for people: the Celery node name."""
-    host: str
-    boot_id: str
-    pid: int
-    pid_started: float
-    queues: Sequence[str]
-    slots: int
-    started_at: float
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What is ready on a queue at one priority."""
-
-    queue: str
-    priority: int
-    ready: int
-    sent_since: float | None
-    """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """How much a store holds."""
-
-    runs: Mapping[WorkflowStatus, int]
-    steps: int
-    events: int
-    """Rows of the log: what one transaction did to one run is one."""
-    size: int | None = None
-    """Bytes, where that is cheap to say."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs to list. All given conditions must hold."""
-
-    status: WorkflowStatus | None = None
-    name: str | None = None
-    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
-    since: float | None = None
-    limit: int = 100
-    job_id: str | None = None
-
-
-class Store(Protocol):
+class Store(Jobs, Notes, Protocol):
     """Where runs, steps, results, joins and events are kept."""
 
     url: str
@@ -293,46 +130,6 @@ class Store(Protocol):
 
     def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
         """Append an event that belongs to no run: custom ones, worker.online, worker.offline."""
-        ...
-
-    # --- jobs --------------------------------------------------------------------------------------------------
-
-    def put_job(self, job: JobRecord) -> JobRecord | None:
-        """Insert a job (version 0) or replace one that still has the version that was read; returns it as it is kept.
-
-        None when there is one of that id already, or it has changed meanwhile; nothing changes then.
-        """
-        ...
-
-    def job(self, job_id: str) -> JobRecord | None:
-        """Return a job."""
-        ...
-
-    def jobs(self) -> list[JobRecord]:
-        """Return all jobs by age."""
-        ...
-
-    def delete_job(self, job_id: str) -> bool:
-        """Delete a job and its backfills; its runs stay. False when there is none."""
-        ...
-
-    def due_jobs(self, now: float, limit: int) -> tuple[list[JobRecord], float | None]:
-        """Return ACTIVE jobs whose ``due_at`` has come, earliest first, and the earliest ``due_at`` of all.
-
-        Its cost grows with what is due, not with how many jobs there are.
-        """
-        ...
-
-    def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
-        """Create the runs of jobs whose time has come, move the jobs on, and write job.fired and job.missed.
-
-        One transaction. A firing of a job that has changed since it was read does nothing and gives None: somebody
-        else fired it, or it was paused, edited or deleted. So of several that decide about a time, one creates its
-        run, and that one publishes it. A (job, time) that has a run gets no second one, whoever asks.
-
-        A job with ``overlap`` skip gets no run while one of its runs is open; that time is missed. A backfill
-        (``most_open``) waits instead: it moves on only as far as there was room. ``max_runs`` ends a job.
-        """
         ...
 
     # --- workers -----------------------------------------------------------------------------------------------
@@ -470,6 +267,7 @@ __all__ = [
     "Event",
     "Fired",
     "Firing",
+    "Jobs",
     "Lease",
     "NewRun",
     "Recorded",

@@ -15,7 +15,7 @@ from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import JobRecord, RunRecord, StepRecord
+from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
@@ -176,6 +176,40 @@ class MemoryStore:
         window = self._window.at(now)
         with self._transaction() as tx:
             return firing.fire(tx, firings, window, now)
+
+    # --- notes --------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, claim: ClaimRef, key: str, value: str, now: float) -> bool:
+        with self._transaction() as tx:
+            step = tx.held(claim)
+            if step is not None:
+                step.saved[key] = value
+            return step is not None
+
+    def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
+        with self._reading() as tables:
+            step = tables.step(*ref)
+            return {} if step is None else dict(step.saved)
+
+    def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
+        with self._transaction() as tx:
+            step = tx.held(claim)
+            if step is not None:
+                step.progress = progress or step.progress
+                step.run.lines.extend(lines)
+            return step is not None
+
+    def progress(self, run_id: str) -> Mapping[int, Progress]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            steps = () if run is None else run.steps.values()
+            return {step.n: step.progress for step in steps if step.progress is not None}
+
+    def logs(self, run_id: str, n: int | None, limit: int) -> Sequence[LogLine]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            found = [] if run is None else [line for line in run.lines if n in (None, line.n)]
+            return found[max(0, len(found) - limit) :]
 
     # --- workers ------------------------------------------------------------------------------------------------
 

@@ -31,13 +31,14 @@ from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
 from orchestra.store.redis.creation import creation
 from orchestra.store.redis.jobs import NoJobs
+from orchestra.store.redis.notes import RedisNotes
 from orchestra.store.redis.opening import check
 from orchestra.store.window import LiveWindow
 
 _PAGE = 500
 
 
-class RedisStore(NoJobs):
+class RedisStore(NoJobs, RedisNotes):
     """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
     The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is

@@ -8,7 +8,7 @@ from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import JobRecord, RunRecord, StepRecord
+from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
@@ -27,7 +27,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, log, results, retention
+from orchestra.store.sql import census, log, notes, results, retention
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -179,6 +179,23 @@ class SqlStore:
     def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
         window = self._window.at(now)
         return self._write(lambda tx: firing.fire(tx, firings, window, now))
+
+    # --- notes --------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, claim: ClaimRef, key: str, value: str, now: float) -> bool:
+        return notes.save_checkpoint(self._database, claim, key, value)
+
+    def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
+        return notes.read_checkpoints(self._database, ref)
+
+    def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
+        return notes.tell(self._database, claim, progress, lines)
+
+    def progress(self, run_id: str) -> Mapping[int, Progress]:
+        return notes.read_progress(self._database, run_id)
+
+    def logs(self, run_id: str, n: int | None, limit: int) -> Sequence[LogLine]:
+        return notes.read_logs(self._database, run_id, n, limit)
 
     # --- workers ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,162 @@
+"""Values: what is given to a store, and what it answers, beside the records of ``model.record``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orchestra.engine.plan import Plan
+from orchestra.engine.rows import StepRow
+from orchestra.model.ids import MessageRef
+from orchestra.model.status import TaskStatus, WorkflowStatus
+
+WINDOW = 64
+"""Default of the floor: ready steps of one queue and priority that may be with the broker, whoever serves it."""
+PER_SLOT = 4
+"""Ready steps that may be with the broker for each live slot of a queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be created."""
+
+    id: str
+    name: str
+    workflow_id: str
+    plan: Plan
+    single: bool = False
+    priority: int = 5
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    key: str | None = None
+    fingerprint: str | None = None
+    """Digest of what runs with which input: the same key with another fingerprint is a conflict."""
+    job_id: str | None = None
+    scheduled_for: float | None = None
+    deadline: float | None = None
+    """When it ends, whatever it has come to."""
+    expires_at: float | None = None
+    """When it ends if nothing of it has begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One message to be published: everything that it says."""
+
+    ref: MessageRef
+    task: str
+    name: str
+    queue: str
+    priority: int
+    timeout_s: float | None = None
+    chain: Sequence[Sequence[object]] = ()
+    """The links that follow in the same segment: ``[n, task, name, queue, priority]`` each."""
+    is_single: bool = False
+    parent: str | None = None
+    """Celery id of the step whose record released this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A run was created, or an earlier one with the same key was found (then there is nothing to dispatch)."""
+
+    run_id: str
+    dispatches: Sequence[Dispatch]
+    existing: bool = False
+
+
+class ClaimRef(NamedTuple):
+    """One claim of one step: only the newest claim of a step records."""
+
+    ref: MessageRef
+    claim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a worker needs to run a step."""
+
+    claim: ClaimRef
+    row: StepRow
+    """The step as it was created; its templates are filled in with ``outputs``."""
+    attempts: int
+    crashes: int
+    outputs: Mapping[int, str] = field(default_factory=dict[int, str])
+    """JSON texts of the outputs that the templates name, and of the predecessors where these are the input.
+    What was not taken has none."""
+    predecessors: Mapping[int, str] = field(default_factory=dict[int, str])
+    """Names of the predecessors on the ways that were taken, where their outputs are the input."""
+
+    @property
+    def name(self) -> str:
+        """The step's name."""
+        return self.row.name
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The step is not to be run by this message. ``status`` is None when the store does not know the step."""
+
+    status: TaskStatus | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The change was recorded. ``ended_run`` is set when it ended the run."""
+
+    dispatches: Sequence[Dispatch] = ()
+    ended_run: WorkflowStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One start of one worker process tree. A worker that stops renewing it is dead when ``expires_at`` has passed.
+
+    ``host``, ``boot_id``, ``pid`` and ``pid_started`` let others on the same machine see at once that it is gone.
+    """
+
+    incarnation: str
+    worker: str
+    """Name for people: the Celery node name."""
+    host: str
+    boot_id: str
+    pid: int
+    pid_started: float
+    queues: Sequence[str]
+    slots: int
+    started_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is ready on a queue at one priority."""
+
+    queue: str
+    priority: int
+    ready: int
+    sent_since: float | None
+    """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How much a store holds."""
+
+    runs: Mapping[WorkflowStatus, int]
+    steps: int
+    events: int
+    """Rows of the log: what one transaction did to one run is one."""
+    size: int | None = None
+    """Bytes, where that is cheap to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list. All given conditions must hold."""
+
+    status: WorkflowStatus | None = None
+    name: str | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict[str, object])
+    since: float | None = None
+    limit: int = 100
+    job_id: str | None = None
