@@ -1,6 +1,7 @@
 """Orchestra: durable workflows and AI agents on the Celery you already run."""
 
 from orchestra.client import Orchestrator, default
+from orchestra.model.current import current
 from orchestra.model.function import task, workflow
 from orchestra.model.job import ScheduledJob
 from orchestra.model.retry import RetryPolicy
@@ -18,6 +19,7 @@ __all__ = [
     "Workflow",
     "WorkflowRun",
     "WorkflowStatus",
+    "current",
     "default",
     "task",
     "workflow",

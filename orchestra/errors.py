@@ -19,6 +19,7 @@
     ├── KeyConflict (ValueError)          an idempotency key was used for something else, or an id twice
     ├── Closed (RuntimeError)             an orchestrator is used after it was closed
     ├── WouldDeadlock (RuntimeError)      a step waits for another step while it holds a worker
+    ├── NotInStep (RuntimeError)          ``current()`` was called where no step runs
     ├── TaskFailed                        raised by ``raise_for_status()`` only
     └── StepError                         how a step can end other than by its body's own exception
         ├── TaskNotFound                  the worker cannot find what the step is to call
@@ -27,7 +28,8 @@
         ├── TaskTimedOut
         ├── TooManyRounds                 steps returned sub-workflows that returned sub-workflows …
         ├── WorkerCrashed                 the step took its worker down too often
-        └── EndedWithoutOutcome           the body raised Celery's Ignore or Reject
+        ├── EndedWithoutOutcome           the body raised Celery's Ignore or Reject
+        └── Superseded                    the body goes on although its step was cancelled or given to another worker
 
 Each carries its facts as attributes, builds its text from them, and survives pickle, since it may cross a process.
 Constructors take the facts positionally and hand all of them to ``Exception.args``: that is what pickle replays.
@@ -238,6 +240,16 @@ class WouldDeadlock(OrchestraError, RuntimeError):
         )
 
 
+class NotInStep(OrchestraError, RuntimeError):
+    """``current()`` was called where no step runs."""
+
+    def __str__(self) -> str:
+        return (
+            "no step runs here: call current() in the function of a task, on the thread that runs it; hand what it"
+            " returns to threads of your own"
+        )
+
+
 class TaskFailed(OrchestraError):
     """``raise_for_status()`` was called on a task or run that did not complete."""
 
@@ -331,3 +343,17 @@ class EndedWithoutOutcome(StepError):
 
     def __str__(self) -> str:
         return f"{self.task!r} raised {self.raised}, which is no outcome; return a value or raise an error"
+
+
+class Superseded(StepError):
+    """A body wants to save something, but its step was cancelled, timed out or given to another worker."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        super().__init__(task)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.task!r} was cancelled, ran out of time or was given to another worker; nothing that it does counts"
+            " any more: let this error end it"
+        )

@@ -71,6 +71,30 @@ class RunRecord:
     created_at: float = 0.0
     started_at: float | None = None
     completed_at: float | None = None
+    deadline: float | None = None
+    """When it ends, whatever it has come to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a body says that it is. ``at`` is seconds since the epoch."""
+
+    share: float | None
+    """From 0 to 1; None where only the text is known."""
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line that a body logged. ``at`` is seconds since the epoch."""
+
+    n: int
+    """The step."""
+    claim: int
+    at: float
+    level: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any, TypeVar
@@ -19,8 +20,9 @@ from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
 from orchestra.model.record import ErrorInfo
 from orchestra.model.workflow import Workflow
-from orchestra.runtime.body import error_info
+from orchestra.runtime.body import error_info, inside
 from orchestra.runtime.codec import decode, encode_output
+from orchestra.runtime.current import Keeping, keeping
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.quarantine import SUSPECT_FROM, enter, leave
@@ -82,6 +84,8 @@ class Adapter:
         self._beginning: list[MessageRef] = []
         """What this process is claiming."""
         self._lock = threading.Lock()
+        self.lease_s = 5.0
+        """How long workers' leases last."""
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
 
@@ -125,6 +129,17 @@ class Adapter:
             place = self._enter(self.cycle.worker, answer.crashes)
         self._hold(answer, place)
         return answer
+
+    @contextmanager
+    def running(self, claimed: Claimed) -> Generator[None]:
+        """Mark this thread or coroutine as running the body of a step, which may ask for its ``current()``."""
+        cycle, timeout_s = self.cycle, claimed.row.timeout_s
+
+        def make() -> Keeping:
+            return Keeping(cycle.store, claimed, cycle.clock, cycle.worker, lambda: not self.holds(claimed.claim))
+
+        with keeping(make, claimed, None if timeout_s is None else cycle.clock() + timeout_s), inside(claimed):
+            yield
 
     def busy(self) -> int:
         """How many messages are being worked on in this process, with a claim that still stands or without."""

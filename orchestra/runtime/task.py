@@ -81,7 +81,7 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass, r
             return Elements(elements(claimed, self._find))
         function = body_of(self.orchestra.registry.resolve(claimed.row.target))
         filled, named = arguments(claimed, self._find)
-        with inside(claimed):
+        with self.orchestra.running(claimed):
             return _with_outcome(claimed, lambda: call(function, filled, named, claimed.row.timeout_s))
 
     def _run_on_stock_celery(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -119,7 +119,7 @@ class AdoptedMixin(StepMixin):
             return Elements(elements(claimed, self._find))
         # Celery's own __call__ would push another request, and hide the one that the body may ask for.
         body = super().__call__ if self._own_call else self.run  # type: ignore[misc]  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue, reportUnknownVariableType]
-        with inside(claimed):
+        with self.orchestra.running(claimed):
             return _with_outcome(claimed, lambda: body(*args, **kwargs))  # pyright: ignore[reportUnknownLambdaType]
 
     def on_success(self, retval: object, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

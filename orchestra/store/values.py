@@ -31,6 +31,10 @@ class NewRun:
     """Digest of what runs with which input: the same key with another fingerprint is a conflict."""
     job_id: str | None = None
     scheduled_for: float | None = None
+    deadline: float | None = None
+    """When it ends, whatever it has come to."""
+    expires_at: float | None = None
+    """When it ends if nothing of it has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,17 @@ class Lease:
     slots: int
     started_at: float
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is ready on a queue at one priority."""
+
+    queue: str
+    priority: int
+    ready: int
+    sent_since: float | None
+    """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from orchestra.store.sql.opening import connect
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered, work
 
-NEXT = '''"""A column more."""
+NEXT = f'''"""A column more."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9999"
+down_revision = "{versions.NEWEST}"
 
 
 def upgrade() -> None:
@@ -42,7 +42,7 @@ def scripts(tmp_path: Path) -> Path:
     """The migrations of a release that does not exist yet."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.SCRIPTS, folder)
-    (folder / "versions" / "v0002_colour.py").write_text(NEXT)
+    (folder / "versions" / "v9999_colour.py").write_text(NEXT)
     return folder
 
 
@@ -84,13 +84,13 @@ def test_a_filled_store_keeps_everything_when_it_is_migrated(url: str, scripts: 
     before = store.steps(run_id), store.events(0), store.counts(run_id)
     store.close()
 
-    migrate.upgrade(url, scripts=scripts, newest="0002")
+    migrate.upgrade(url, scripts=scripts, newest="9999")
 
     database = connect(url)
     rows = database.read(lambda tx: tx.execute("SELECT colour, count(*) FROM steps GROUP BY colour").fetchall())
     assert [tuple(row) for row in rows] == [("red", 12)]
     # What this release can still read of it is what it was.
-    database.write(lambda tx: tx.execute("UPDATE alembic_version SET version_num = '0001'") and None)
+    database.write(lambda tx: tx.execute(f"UPDATE alembic_version SET version_num = '{versions.NEWEST}'") and None)
     database.close()
     store = SqlStore(url)
     assert (store.steps(run_id), store.events(0), store.counts(run_id)) == before
@@ -99,7 +99,7 @@ def test_a_filled_store_keeps_everything_when_it_is_migrated(url: str, scripts: 
 
 def test_a_newer_store_is_refused_with_the_release_that_it_needs(url: str, scripts: Path) -> None:
     SqlStore(url).close()
-    migrate.upgrade(url, scripts=scripts, newest="0002")
+    migrate.upgrade(url, scripts=scripts, newest="9999")
     with pytest.raises(SettingsError, match=f"install orchestra-celery {versions.release()} or later"):
         SqlStore(url)
     with pytest.raises(SettingsError, match="newer than"):
@@ -119,9 +119,9 @@ def test_an_older_store_is_refused_with_the_command_that_migrates_it(url: str) -
 def test_a_migration_that_fails_changes_nothing(url: str, scripts: Path) -> None:
     SqlStore(url).close()
     broken = NEXT + '    op.execute("UPDATE no_such_table SET x = 1")\n'
-    (scripts / "versions" / "v0002_colour.py").write_text(broken)
+    (scripts / "versions" / "v9999_colour.py").write_text(broken)
     with pytest.raises(Exception, match="no_such_table"):
-        migrate.upgrade(url, scripts=scripts, newest="0002")
+        migrate.upgrade(url, scripts=scripts, newest="9999")
     assert migrate.info(url).version == versions.NEWEST
     database = connect(url)
     with migrate._connection(database) as connection:

@@ -10,15 +10,17 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from operator import itemgetter
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import JobRecord, RunRecord, StepRecord
+from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -175,6 +177,40 @@ class MemoryStore:
         with self._transaction() as tx:
             return firing.fire(tx, firings, window, now)
 
+    # --- notes --------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, claim: ClaimRef, key: str, value: str, now: float) -> bool:
+        with self._transaction() as tx:
+            step = tx.held(claim)
+            if step is not None:
+                step.saved[key] = value
+            return step is not None
+
+    def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
+        with self._reading() as tables:
+            step = tables.step(*ref)
+            return {} if step is None else dict(step.saved)
+
+    def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
+        with self._transaction() as tx:
+            step = tx.held(claim)
+            if step is not None:
+                step.progress = progress or step.progress
+                step.run.lines.extend(lines)
+            return step is not None
+
+    def progress(self, run_id: str) -> Mapping[int, Progress]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            steps = () if run is None else run.steps.values()
+            return {step.n: step.progress for step in steps if step.progress is not None}
+
+    def logs(self, run_id: str, n: int | None, limit: int) -> Sequence[LogLine]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            found = [] if run is None else [line for line in run.lines if n in (None, line.n)]
+            return found[max(0, len(found) - limit) :]
+
     # --- workers ------------------------------------------------------------------------------------------------
 
     def renew(self, lease: Lease) -> None:
@@ -247,6 +283,23 @@ class MemoryStore:
                 for name, queue in tables.queues.items()
             }
             return {name: length for name, length in lengths.items() if length}
+
+    def backlog(self) -> list[Backlog]:
+        with self._reading() as tables:
+            found: list[Backlog] = []
+            for name, queue in sorted(tables.queues.items()):
+                for priority in sorted({*queue.lengths, *queue.sent}):
+                    sent = queue.sent.get(priority, {})
+                    ready = queue.lengths.get(priority, 0) + len(sent)
+                    since = min((step.sent_at for step in sent if step.sent_at is not None), default=None)
+                    found += [Backlog(name, priority, ready, since)] if ready else []
+            return found
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            numbered = [] if run is None else sorted(run.steps.items())
+            return predecessors((n, step.row.waits_for, step.feeds) for n, step in numbered)
 
     def open_queues(self) -> list[str]:
         with self._reading() as tables:

@@ -2,18 +2,19 @@
 
 import heapq
 from bisect import bisect_left, insort
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import ErrorInfo, JobRecord, RunRecord, StepRecord
+from orchestra.model.record import ErrorInfo, JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.schedule import JobStatus
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import ClaimRef, Dispatch, Lease, NewRun
 from orchestra.store.entries import Entry
+from orchestra.store.notes import MOST_LINES
 from orchestra.store.primitives import Hot
 
 S = TaskStatus
@@ -30,7 +31,7 @@ class Step:
     __slots__ = (
         "announced", "attempts", "claims", "collects", "completed_at", "crashes", "created_at", "due_at", "error",
         "fallback", "feeds", "generation", "n", "output", "parent", "parts_broken", "parts_left", "place", "priority",
-        "queue", "resends", "row", "run", "sent_at", "started_at", "status", "worker",
+        "progress", "queue", "resends", "row", "run", "saved", "sent_at", "started_at", "status", "worker",
     )  # fmt: skip
 
     def __init__(self, run: "Run", row: StepRow, now: float) -> None:
@@ -51,6 +52,8 @@ class Step:
         self.due_at: float | None = None
         self.started_at: float | None = None
         self.completed_at: float | None = None
+        self.saved: dict[str, str] = {}
+        self.progress: Progress | None = None
 
     def __lt__(self, _other: "Step") -> bool:
         """Heaps compare steps only when a place in them is left over from a transaction that was taken back."""
@@ -122,6 +125,7 @@ class Run:
     parts: dict[int, list[Step]] = field(default_factory=dict[int, list[Step]])
     """By the step that they are parts of."""
     events: list[EventRow] = field(default_factory=list[EventRow])
+    lines: deque[LogLine] = field(default_factory=lambda: deque[LogLine](maxlen=MOST_LINES))
 
     @property
     def age(self) -> tuple[float, str]:
@@ -134,6 +138,7 @@ class Run:
         return RunRecord(
             new.id, new.name, new.workflow_id, self.status, new.single, new.priority, dict(new.metadata), new.key, None,
             None, self.error, new.job_id, new.scheduled_for, self.created_at, self.created_at, self.completed_at,
+            new.deadline,
         )  # fmt: skip
 
 

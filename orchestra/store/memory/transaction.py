@@ -114,10 +114,11 @@ class MemoryTransaction:
         return {step.n: (step.row.name, step.output) for step in steps if step.output is not None}
 
     def held_step(self, claim: ClaimRef) -> Hot | None:
-        step = self._held(claim)
+        step = self.held(claim)
         return None if step is None else step.hot()
 
-    def _held(self, claim: ClaimRef) -> Step | None:
+    def held(self, claim: ClaimRef) -> Step | None:
+        """Return the step that is RUNNING under a claim."""
         (ref, generation), number = claim
         step = self.tables.step(*ref)
         if step is None or step.status is not S.RUNNING or (step.claims, step.generation) != (number, generation):
@@ -125,7 +126,7 @@ class MemoryTransaction:
         return step
 
     def end(self, claim: ClaimRef, ending: Ending) -> Hot | None:
-        step = self._held(claim)
+        step = self.held(claim)
         if step is None:
             return None
         self.change(

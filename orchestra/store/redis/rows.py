@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestra.engine.join import Edges
 from orchestra.engine.plan import StepInput
 from orchestra.engine.rows import StepRow
 from orchestra.model.event import Event
@@ -122,6 +123,12 @@ def record_of(ref: StepRef, state: str, facts: str, output: str | None, error: s
     )  # fmt: skip
 
 
+def edges_of(n: int, facts: str) -> Edges:
+    """Return how a step hangs together with others."""
+    _name, _key, _queue, _priority, _rank, _created, feeds, _parent, waits_for, *_rest = json.loads(facts)
+    return n, _none(waits_for), feeds or None
+
+
 def _time(text: str | bool) -> float | None:
     return None if text is False else float(text)
 
@@ -168,16 +175,18 @@ def run_text(run: NewRun, now: float) -> str:
     """Return the text ``run``: a run as it was made."""
     data = encoded(dict(run.metadata)) if run.metadata else 0
     about = [run.name, run.workflow_id, run.single, run.priority, data, run.key, run.fingerprint or ""]
-    return encoded([*about, run.job_id, run.scheduled_for, now])
+    return encoded([*about, run.job_id, run.scheduled_for, now, run.deadline, run.expires_at])
 
 
 def run_of(run_id: str, at: str, made: str, error: str | None) -> RunRecord:
     """Return a run as the contract has it."""
     status, *_counts, ended = json.loads(at)[:6]
-    name, workflow_id, single, priority, data, key, _fingerprint, job_id, scheduled_for, created = json.loads(made)
+    name, workflow_id, single, priority, data, key, _fingerprint, job_id, scheduled_for, created, *ends = json.loads(
+        made
+    )
     return RunRecord(
         run_id, name, workflow_id, WorkflowStatus(status), single, priority, json.loads(data) if data else {}, key,
-        None, None, error_of(error), job_id, scheduled_for, created, created, _time(ended),
+        None, None, error_of(error), job_id, scheduled_for, created, created, _time(ended), ends[0] if ends else None,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import and_, bindparam, delete, func, literal_column, select
 
 from orchestra.store.sql.database import Database, Transaction
-from orchestra.store.sql.schema import events, joins, results, runs, shards, steps
+from orchestra.store.sql.schema import checkpoints, events, joins, logs, progress, results, runs, shards, steps
 from orchestra.store.sql.statements import Statement
 
 BITE = 1000
@@ -43,7 +43,11 @@ LOCK_RUN = Statement(
 )
 DROP_OF_RUN = [
     Statement(f"drop {its.table.name} of run", "A run is deleted.", delete(its.table).where(its == _p("run_id")))
-    for its in (results.c.run_id, shards.c.run_id, joins.c.run_id, steps.c.run_id, runs.c.id, events.c.run_id)
+    for its in (
+        *(each.c.run_id for each in (results, checkpoints, progress, logs, shards, joins, steps)),
+        runs.c.id,
+        events.c.run_id,
+    )
 ]
 """In this order: the log last."""
 AFTER_BITE = Statement(

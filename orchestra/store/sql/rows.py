@@ -98,10 +98,10 @@ def step_of(row: Row) -> StepRecord:
 def run_of(row: Row) -> RunRecord:
     """Return a RunRecord from the columns RUN."""
     (run_id, name, workflow_id, status, single, priority, data, key, error, job_id, scheduled_for, created_at,
-     started_at, completed_at) = row  # fmt: skip
+     started_at, completed_at, deadline) = row  # fmt: skip
     return RunRecord(
         run_id, name, workflow_id, WorkflowStatus(status), bool(single), priority, loads(data) or {}, key, None, None,
-        error_of(error), job_id, scheduled_for, created_at, started_at, completed_at,
+        error_of(error), job_id, scheduled_for, created_at, started_at, completed_at, deadline,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 1
+VERSION = 3
 """Rises with every change of the tables."""
 
 metadata = MetaData()
@@ -15,6 +15,8 @@ _HOT = {"fillfactor": 80, **_CLEANED}
 
 _OF_JOB = text("job_id IS NOT NULL")
 _OPEN_OF_JOB = text("job_id IS NOT NULL AND completed_at IS NULL")
+_HAS_DEADLINE = text("deadline IS NOT NULL AND completed_at IS NULL")
+_HAS_EXPIRY = text("expires_at IS NOT NULL AND completed_at IS NULL")
 
 runs = Table(
     "runs",
@@ -30,6 +32,8 @@ runs = Table(
     Column("fingerprint", Text),
     Column("job_id", Text),
     Column("scheduled_for", Float),
+    Column("deadline", Float, comment="when the run ends, whatever it has come to"),
+    Column("expires_at", Float, comment="when the run ends if nothing of it has begun"),
     Column("result", Text, comment="template of the output"),
     Column("on_failure", Text, nullable=False),
     Column("next_n", Integer, nullable=False, comment="the number of the next step that is added"),
@@ -46,6 +50,8 @@ runs = Table(
     # A firing is the run that it created: a job has one of each time, whoever creates it.
     Index("runs_of_job", "job_id", "scheduled_for", unique=True, sqlite_where=_OF_JOB, postgresql_where=_OF_JOB),
     Index("runs_open_of_job", "job_id", sqlite_where=_OPEN_OF_JOB, postgresql_where=_OPEN_OF_JOB),
+    Index("runs_by_deadline", "deadline", sqlite_where=_HAS_DEADLINE, postgresql_where=_HAS_DEADLINE),
+    Index("runs_by_expiry", "expires_at", sqlite_where=_HAS_EXPIRY, postgresql_where=_HAS_EXPIRY),
     postgresql_with=_HOT,
 )
 
@@ -87,6 +93,7 @@ steps = Table(
     Column("worker", Text, comment="the incarnation that claimed it last"),
     Column("sent_at", Float, comment="when its message was published; null while it waits in the store"),
     Column("resends", Integer, nullable=False),
+    Column("parked", Integer, nullable=False, server_default="0", comment="its run is paused: it is offered to nobody"),
     Column("due_at", Float),
     Column("output", Text, comment="JSON, or the marker of one that is in results"),
     Column("error", Text),
@@ -97,7 +104,7 @@ steps = Table(
 )
 
 # Partial indexes hold only what is on its way, so that finished steps cost the hot queries nothing.
-_WAITING = text("status = 'QUEUED' AND sent_at IS NULL")
+_WAITING = text("status = 'QUEUED' AND sent_at IS NULL AND parked = 0")
 _SENT = text("status = 'QUEUED' AND sent_at IS NOT NULL")
 Index(
     "steps_waiting",
@@ -129,6 +136,34 @@ results = Table(
     Column("run_id", Text, primary_key=True),
     Column("n", Integer, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False, comment="an output that is too large for the row of its step"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False, comment="JSON that a body saved"),
+)
+
+progress = Table(
+    "progress",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("told", Text, nullable=False, comment="[share, text, time]"),
+)
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("run_id", Text, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("line", Text, nullable=False, comment="[n, claim, time, level, text]"),
+    Index("logs_of_run", "run_id", "seq"),
+    sqlite_autoincrement=True,
 )
 
 joins = Table(

@@ -75,7 +75,7 @@ def _of(*names: str) -> list[Any]:
 S = TaskStatus
 _p: Any = bindparam
 _STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
-_CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
+HOLDS_CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
 _RUN = runs.c.id == _p("run_id")
 
 DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
@@ -96,7 +96,7 @@ RECORD = (
 )  # fmt: skip
 RUN = (
     "id", "name", "workflow_id", "status", "single", "priority", "metadata", "key", "error", "job_id", "scheduled_for",
-    "created_at", "started_at", "completed_at",
+    "created_at", "started_at", "completed_at", "deadline",
 )  # fmt: skip
 
 # --- creating -------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ END = Statement(
     "end",
     "A claim came to its end, if it is still the newest.",
     update(steps)
-    .where(_CLAIM)
+    .where(HOLDS_CLAIM)
     .values(
         status=_p("status"),
         output=_p("output"),
@@ -186,7 +186,7 @@ END = Statement(
     HOT,
 )
 HELD_STEP = Statement(
-    "held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(_CLAIM), HOT
+    "held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(HOLDS_CLAIM), HOT
 )
 WAITING_STEP = Statement(
     "waiting step",
@@ -694,6 +694,24 @@ DEPTH = Statement(
     "How many steps are ready, by queue: those that wait, and those that are sent.",
     union_all(*_depth),
     ("queue", "count"),
+)
+_backlog = [
+    select(steps.c.queue, steps.c.priority, func.count(), oldest)
+    .where(_status(S.QUEUED), half)
+    .group_by(steps.c.queue, steps.c.priority)
+    for half, oldest in ((steps.c.sent_at.is_(None), null()), (steps.c.sent_at.is_not(None), func.min(steps.c.sent_at)))
+]
+BACKLOG = Statement(
+    "backlog",
+    "How many steps are ready, by queue and priority, and since when the first of them is with the broker.",
+    union_all(*_backlog),
+    ("queue", "priority", "count", "sent_since"),
+)
+EDGES = Statement(
+    "edges",
+    "How the steps of a run hang together.",
+    select(*_of("n", "waits_for", "feeds")).where(steps.c.run_id == _p("run_id")).order_by(steps.c.n),
+    ("n", "waits_for", "feeds"),
 )
 OPEN_QUEUES = Statement(
     "open queues", "Where work is left.", select(steps.c.queue).where(_status(*OPEN)).distinct(), ("queue",)

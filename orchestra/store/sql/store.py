@@ -4,14 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.record import JobRecord, RunRecord, StepRecord
+from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -25,7 +27,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, log, results, retention
+from orchestra.store.sql import census, log, notes, results, retention
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -178,6 +180,23 @@ class SqlStore:
         window = self._window.at(now)
         return self._write(lambda tx: firing.fire(tx, firings, window, now))
 
+    # --- notes --------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, claim: ClaimRef, key: str, value: str, now: float) -> bool:
+        return notes.save_checkpoint(self._database, claim, key, value)
+
+    def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
+        return notes.read_checkpoints(self._database, ref)
+
+    def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
+        return notes.tell(self._database, claim, progress, lines)
+
+    def progress(self, run_id: str) -> Mapping[int, Progress]:
+        return notes.read_progress(self._database, run_id)
+
+    def logs(self, run_id: str, n: int | None, limit: int) -> Sequence[LogLine]:
+        return notes.read_logs(self._database, run_id, n, limit)
+
     # --- workers ------------------------------------------------------------------------------------------------
 
     def renew(self, lease: Lease) -> None:
@@ -240,6 +259,18 @@ class SqlStore:
         for queue, count in self._database.read(lambda tx: tx.all(sql.DEPTH)):
             counted[queue] = counted.get(queue, 0) + count
         return counted
+
+    def backlog(self) -> list[Backlog]:
+        found: dict[tuple[str, int], Backlog] = {}
+        for queue, priority, count, since in self._database.read(lambda tx: tx.all(sql.BACKLOG)):
+            known = found.get((queue, priority))
+            ready, earlier = (0, None) if known is None else (known.ready, known.sent_since)
+            found[queue, priority] = Backlog(queue, priority, ready + count, earlier if since is None else since)
+        return [each for _place, each in sorted(found.items())]
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        rows = self._database.read(lambda tx: tx.all(sql.EDGES, run_id=run_id))
+        return predecessors((n, waits_for, loads(feeds)) for n, waits_for, feeds in rows)
 
     def open_queues(self) -> list[str]:
         return self._database.read(lambda tx: [queue for (queue,) in tx.all(sql.OPEN_QUEUES)])

@@ -61,6 +61,8 @@ class SqlTransaction:
             fingerprint=run.fingerprint,
             job_id=run.job_id,
             scheduled_for=run.scheduled_for,
+            deadline=run.deadline,
+            expires_at=run.expires_at,
             result=encoded(run.plan.result),
             on_failure=run.plan.on_failure,
             next_n=steps,

@@ -10,6 +10,7 @@ _TOPICS = (
     "failing",
     "growing",
     "keeping",
+    "noting",
     "reading",
     "sending",
     "telling",

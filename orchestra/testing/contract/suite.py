@@ -14,13 +14,16 @@ from orchestra.testing.contract.desk import Desk
 from orchestra.testing.contract.failing import Failing
 from orchestra.testing.contract.growing import Growing
 from orchestra.testing.contract.keeping import Keeping
+from orchestra.testing.contract.noting import Noting
 from orchestra.testing.contract.reading import Reading
 from orchestra.testing.contract.sending import Sending
 from orchestra.testing.contract.telling import Telling
 from orchestra.testing.watched import check_history, check_transitions
 
 
-class StoreContract(Creating, Claiming, Counting, Growing, Failing, Cancelling, Sending, Telling, Reading, Keeping):
+class StoreContract(
+    Creating, Claiming, Counting, Growing, Failing, Cancelling, Sending, Telling, Reading, Noting, Keeping
+):
     """Everything that ``orchestra.store.contract`` promises. A subclass gives a ``store`` fixture: an empty store.
 
     Its window must be the default. Every test watches all status changes, and reads the log when it is over.
