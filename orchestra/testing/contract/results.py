@@ -217,7 +217,11 @@ class TaskResultsContract:
 
     def test_a_change_from_before_is_heard_of_or_can_be_read_at_once(self, results: TaskResults) -> None:
         told = threading.Event()
-        ears = results.listen(lambda *_: told.set())
+
+        def changed(task_id: str | None, payload: bytes | None = None) -> None:
+            told.set()
+
+        ears = results.listen(changed)
         results.record(result("t"), None, NOW)
         ears.add("t")
         assert told.wait(10) or results.results(["t"], NOW)
