@@ -60,14 +60,19 @@ async def endless() -> None:
         await asyncio.sleep(60)
 
 
+def write(path: str, text: str) -> None:
+    """Leave a word for the test."""
+    Path(path).write_text(text)
+
+
 @app.task
 async def held(path: str) -> None:
     """Write down that it was cancelled."""
-    Path(path).write_text("begun")
+    write(path, "begun")
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
-        Path(path).write_text("cancelled")
+        write(path, "cancelled")
         raise
 
 

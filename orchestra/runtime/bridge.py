@@ -2,8 +2,8 @@
 
 A tracer (claim, body, record, hand on) runs as a greenlet of one of a few tracing threads. Its blocking parts, the
 store and the broker, block that thread and never the loop. When it comes to a coroutine it parks: the coroutine runs on
-the loop, the thread goes on with other tracers, and this one is resumed with what the coroutine came to. Plain functions
-are run on body threads in the same way.
+the loop, the thread goes on with other tracers, and this one is resumed with what the coroutine came to. Plain
+functions are run on body threads in the same way.
 
 The coroutine is stepped inside a greenlet of its own, because Celery keeps the current task and request by greenlet:
 ``self.request`` is right in a coroutine, however many run.
