@@ -46,7 +46,7 @@ def wait(awaitable: Awaitable[T]) -> T:
     Raises:
         RuntimeError: This is the thread of a running loop: await it instead.
     """
-    if _running_loop():
+    if in_coroutine():
         if inspect.iscoroutine(awaitable):
             awaitable.close()
         raise RuntimeError("this is called from a coroutine and would block its event loop; await it instead")
@@ -56,7 +56,7 @@ def wait(awaitable: Awaitable[T]) -> T:
 
 def elsewhere(function: Callable[[], T]) -> T:
     """Call a function that may take long: on a thread of its own where others would wait for it."""
-    host = None if _running_loop() else _host.get()
+    host = None if in_coroutine() else _host.get()
     return function() if host is None else host.elsewhere(function)
 
 
@@ -65,7 +65,8 @@ async def as_coroutine(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
 
-def _running_loop() -> bool:
+def in_coroutine() -> bool:
+    """Whether this is the thread of a running loop, which must not be blocked."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
