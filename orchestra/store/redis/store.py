@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Expanded, Vanished, decide
 from orchestra.errors import KeyConflict, StoreUnavailable
 from orchestra.model.event import Event
@@ -14,6 +15,7 @@ from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -28,7 +30,7 @@ from orchestra.store.contract import (
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
 from orchestra.store.redis.creation import creation
-from orchestra.store.redis.jobs import NoJobs
+from orchestra.store.redis.jobs import RedisJobs
 from orchestra.store.redis.notes import RedisNotes
 from orchestra.store.redis.opening import check
 from orchestra.store.window import LiveWindow
@@ -36,7 +38,7 @@ from orchestra.store.window import LiveWindow
 _PAGE = 500
 
 
-class RedisStore(NoJobs, RedisNotes):
+class RedisStore(RedisJobs, RedisNotes):
     """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
     The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is
@@ -77,10 +79,7 @@ class RedisStore(NoJobs, RedisNotes):
         new = [creation(run, now) for run in runs]
         arguments: list[object] = [rows.text_of(now), self._window.at(now).text, token, len(new)]
         for at, each in enumerate(new):
-            name = f"{token}.{at}"
-            for fields in each.staged:
-                self._connection.run("stage_run", name, *fields)
-            arguments += each.arguments(name)
+            arguments += each.sent(self._connection.run, f"{token}.{at}")
         conflict, states, found = self._connection.run("create", *arguments)
         if conflict:
             place: int = states
@@ -226,9 +225,7 @@ class RedisStore(NoJobs, RedisNotes):
         return None if at is None else rows.run_of(run_id, at, made, error)
 
     def runs(self, where: RunFilter) -> list[RunRecord]:
-        # Completed runs have no index of their own: nearly all are.
-        indexed = where.status is not None and where.status is not WorkflowStatus.COMPLETED
-        index = f"runs:{where.status}" if indexed else "runs"
+        index = _index(where)
         since = "-inf" if where.since is None else rows.text_of(where.since)
         found: list[RunRecord] = []
         offset = 0
@@ -279,6 +276,21 @@ class RedisStore(NoJobs, RedisNotes):
     def depth(self) -> dict[str, int]:
         found = self._connection.run("depth")
         return {found[at]: found[at + 1] for at in range(0, len(found), 2)}
+
+    def backlog(self) -> list[Backlog]:
+        found = self._connection.run("backlog")
+        listed = [found[at : at + 4] for at in range(0, len(found), 4)]
+        return sorted(
+            (
+                Backlog(queue, priority, ready, float(since) if since else None)
+                for queue, priority, ready, since in listed
+            ),
+            key=lambda each: (each.queue, each.priority),
+        )
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        found = self._connection.run("read_steps", run_id, "")
+        return predecessors(rows.edges_of(found[at], found[at + 2]) for at in range(0, len(found), 4))
 
     def open_queues(self) -> list[str]:
         found = self._connection.command("HGETALL", f"{self._key}open")
@@ -348,6 +360,14 @@ class RedisStore(NoJobs, RedisNotes):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _index(where: RunFilter) -> str:
+    """Return which index of runs holds all that is looked for, and little else."""
+    if where.job_id is not None:
+        return f"jr:{where.job_id}"
+    # Completed runs have no index of their own: nearly all are.
+    return "runs" if where.status in (None, WorkflowStatus.COMPLETED) else f"runs:{where.status}"
 
 
 def _meets(run: RunRecord, where: RunFilter) -> bool:
