@@ -12,6 +12,8 @@ from tests.chaos.crashes import each_once
 from tests.cluster import Cluster
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.alone
+
 CONCURRENCY = ("--concurrency", "1")
 
 

@@ -14,6 +14,8 @@ from tests.cluster import DEAF, Cluster
 from tests.processes import wait_until
 from tests.servers import PrivateRabbit, PrivateRedis
 
+pytestmark = pytest.mark.alone
+
 
 def through(cluster: Cluster, trouble: Callable[[], None], *, chains: int = 60, links: int = 10) -> None:
     """Let trouble happen twice during a run, and submit more after each.

@@ -7,6 +7,8 @@ from tests import bodies
 from tests.chaos.crashes import Supervisor
 from tests.cluster import Cluster
 
+pytestmark = pytest.mark.alone
+
 POOLS = ["prefork", pytest.param("threads", marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
 """Of a worker that dies as a whole. Where bodies share a process, every crash is one of the worker."""
 

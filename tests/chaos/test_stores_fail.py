@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.brokers import RedisBroker
 from tests.chaos.test_brokers_fail import through
 from tests.cluster import Cluster
 from tests.servers import PrivatePostgres, PrivateRedis
+
+pytestmark = pytest.mark.alone
 
 
 def test_postgresql_is_restarted_twice_during_a_run(redis_broker: RedisBroker, tmp_path: Path) -> None:

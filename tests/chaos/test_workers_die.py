@@ -16,6 +16,8 @@ from tests.cluster import DIES, ROOT, Cluster
 from tests.processes import Process, wait_until
 from tests.stores import store_url
 
+pytestmark = pytest.mark.alone
+
 PRODUCER = """
 from orchestra import Orchestrator
 from tests import bodies
