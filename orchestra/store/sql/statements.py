@@ -157,6 +157,15 @@ CLAIM = Statement(
     .returning(*_of(*CLAIMED)),
     CLAIMED,
 )
+OWN_CLAIM = Statement(
+    "own claim",
+    "Whether a claim whose answer was lost has been made: then its worker and its time stand there.",
+    select(*_of(*CLAIMED)).where(
+        _STEP, steps.c.worker == _p("worker"), steps.c.started_at == _p("now"), _status(S.RUNNING),
+        steps.c.generation == _p("generation"),
+    ),
+    CLAIMED,
+)  # fmt: skip
 HELD_CLAIM = Statement(
     "held claim",
     "What a worker's parent process has to know of what its child was doing.",

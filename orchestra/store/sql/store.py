@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import TypeVar
 
 from orchestra.engine.outcome import Change, Completed
@@ -94,7 +95,13 @@ class SqlStore:
         return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
-        return self._write(lambda tx: transitions.claim(tx, message, worker, now))
+        attempts = count()
+
+        def block(inner: Transaction) -> Claimed | Refused:
+            tx = SqlTransaction(inner, results.Packing(), again=next(attempts) > 0)
+            return transitions.claim(tx, message, worker, now)
+
+        return self._database.singly(block)  # what it reads after the claim does not change any more
 
     def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
         (run_id, n), generation = message

@@ -32,10 +32,14 @@ from orchestra.store.transitions import started_entry
 
 
 class SqlTransaction:
-    """One transaction of the SQL store. Each method is the primitive of its name."""
+    """One transaction of the SQL store. Each method is the primitive of its name.
 
-    def __init__(self, tx: Transaction, packing: Packing) -> None:
-        self.tx, self._packing = tx, packing
+    Args:
+        again: An earlier attempt may have taken effect without an answer.
+    """
+
+    def __init__(self, tx: Transaction, packing: Packing, *, again: bool = False) -> None:
+        self.tx, self._packing, self._again = tx, packing, again
         self.wrote_events = False
 
     def lock_run(self, run_id: str, *, alone: bool) -> None:
@@ -100,7 +104,10 @@ class SqlTransaction:
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
         (run_id, n), generation = message
-        row = self.tx.one(sql.CLAIM, run_id=run_id, n=n, generation=generation, worker=worker, now=now)
+        asked = {"run_id": run_id, "n": n, "generation": generation, "worker": worker, "now": now}
+        row = self.tx.one(sql.CLAIM, **asked)
+        if row is None and self._again:
+            row = self.tx.one(sql.OWN_CLAIM, **asked)
         return None if row is None else claimed_of(message, row)
 
     def status(self, ref: StepRef) -> TaskStatus | None:
@@ -118,7 +125,8 @@ class SqlTransaction:
 
     def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str]]:
         row = self.tx.one(sql.JOIN_PARTS, run_id=run_id, number=join)
-        assert row is not None, (run_id, join)
+        if row is None:
+            return {}  # the run was cancelled and deleted since the claim
         dead = {int(n) for n in row[1].split(",") if n}
         parts: set[int] = set(json.loads(row[0])) - dead
         if not parts:
