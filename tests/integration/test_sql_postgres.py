@@ -241,6 +241,7 @@ class OpenWriter:
     def _run(self) -> None:
         def change(tx: Any) -> None:
             tx.append("r", True, None, [("late.event", (), {})], 1.0)
+            tx.flush()
             tx.tx.value(log.sql.LAST_EVENT)  # the answer to this says that the event is there
             self.written.set()
             self.end.wait(5)

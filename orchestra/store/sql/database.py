@@ -34,6 +34,8 @@ class Transaction:
 
     concurrent = False
     """Whether several transactions may write at the same time."""
+    combines = False
+    """Whether one statement may make several changes: ``WITH … AS (UPDATE …)``."""
 
     def __init__(self, cursor: Any, database: "Database") -> None:
         self._cursor, self._database = cursor, database

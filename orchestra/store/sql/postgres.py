@@ -61,7 +61,7 @@ class PostgresTransaction(Transaction):
     most transactions begin with. The statements after it see all that was committed before the lock was given.
     """
 
-    concurrent = True
+    concurrent = combines = True
 
     def __init__(self, cursor: Any, database: Database, *, block: bool) -> None:
         super().__init__(cursor, database)

@@ -1,8 +1,8 @@
 """SqlStore: the contract over a SQL database."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import TypeVar
 
 from orchestra.engine.outcome import Change, Completed
@@ -80,7 +80,9 @@ class SqlStore:
 
         def block(inner: Transaction) -> tuple[T, bool]:
             tx = SqlTransaction(inner, packing)
-            return change(tx), tx.wrote_events
+            result = change(tx)
+            tx.flush()
+            return result, tx.wrote_events
 
         result, news = self._database.write(block)
         if news:
@@ -95,7 +97,7 @@ class SqlStore:
         return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
-        attempts = count()
+        attempts = itertools.count()
 
         def block(inner: Transaction) -> Claimed | Refused:
             tx = SqlTransaction(inner, results.Packing(), again=next(attempts) > 0)
