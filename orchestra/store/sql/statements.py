@@ -434,7 +434,7 @@ _SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is
 _first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).cte("first")
 _sent: Any = select(_sql("1")).where(_SENT, steps.c.priority <= _first.c.priority).limit(_p("window")).subquery("sent")
 _room: Any = select((_p("window") - func.count()).label("room")).select_from(_sent).cte("room")
-_best = (
+_best: Any = (
     select(steps.c.run_id, steps.c.n)
     .where(_WAITING, steps.c.priority == select(_first.c.priority).scalar_subquery())
     .order_by(steps.c.rank.desc(), steps.c.created_at, steps.c.run_id, steps.c.n)
