@@ -26,6 +26,7 @@ from orchestra.store.notes import Notes
 from orchestra.store.values import (
     PER_SLOT,
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -191,6 +192,17 @@ class Store(Jobs, Notes, Protocol):
         """Return the number of QUEUED steps of each queue."""
         ...
 
+    def backlog(self) -> list[Backlog]:
+        """Return what is ready, by queue and priority in this order."""
+        ...
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        """Return the numbers of the steps that each step of a run waits for, or waited for, by its own number.
+
+        Steps that wait for none are left out. Those that wait for the same ones share the sequence.
+        """
+        ...
+
     def open_queues(self) -> list[str]:
         """Return the queues of all open steps; empty when there is no work. Looks at every open step."""
         ...
@@ -246,6 +258,7 @@ class Store(Jobs, Notes, Protocol):
 __all__ = [
     "PER_SLOT",
     "WINDOW",
+    "Backlog",
     "Census",
     "ClaimRef",
     "Claimed",

@@ -128,6 +128,17 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is ready on a queue at one priority."""
+
+    queue: str
+    priority: int
+    ready: int
+    sent_since: float | None
+    """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
+
+
+@dataclass(frozen=True, slots=True)
 class Census:
     """How much a store holds."""
 

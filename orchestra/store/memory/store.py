@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from operator import itemgetter
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
 from orchestra.model.event import Event
@@ -19,6 +20,7 @@ from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -281,6 +283,23 @@ class MemoryStore:
                 for name, queue in tables.queues.items()
             }
             return {name: length for name, length in lengths.items() if length}
+
+    def backlog(self) -> list[Backlog]:
+        with self._reading() as tables:
+            found: list[Backlog] = []
+            for name, queue in sorted(tables.queues.items()):
+                for priority in sorted({*queue.lengths, *queue.sent}):
+                    sent = queue.sent.get(priority, {})
+                    ready = queue.lengths.get(priority, 0) + len(sent)
+                    since = min((step.sent_at for step in sent if step.sent_at is not None), default=None)
+                    found += [Backlog(name, priority, ready, since)] if ready else []
+            return found
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            numbered = [] if run is None else sorted(run.steps.items())
+            return predecessors((n, step.row.waits_for, step.feeds) for n, step in numbered)
 
     def open_queues(self) -> list[str]:
         with self._reading() as tables:

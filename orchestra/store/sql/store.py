@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
@@ -13,6 +14,7 @@ from orchestra.model.status import TaskStatus
 from orchestra.store import firing, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -266,6 +268,18 @@ class SqlStore:
         for queue, count in self._database.read(lambda tx: tx.all(sql.DEPTH)):
             counted[queue] = counted.get(queue, 0) + count
         return counted
+
+    def backlog(self) -> list[Backlog]:
+        found: dict[tuple[str, int], Backlog] = {}
+        for queue, priority, count, since in self._database.read(lambda tx: tx.all(sql.BACKLOG)):
+            known = found.get((queue, priority))
+            ready, earlier = (0, None) if known is None else (known.ready, known.sent_since)
+            found[queue, priority] = Backlog(queue, priority, ready + count, earlier if since is None else since)
+        return [each for _place, each in sorted(found.items())]
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        rows = self._database.read(lambda tx: tx.all(sql.EDGES, run_id=run_id))
+        return predecessors((n, waits_for, loads(feeds)) for n, waits_for, feeds in rows)
 
     def open_queues(self) -> list[str]:
         return self._database.read(lambda tx: [queue for (queue,) in tx.all(sql.OPEN_QUEUES)])
