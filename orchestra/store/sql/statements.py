@@ -443,12 +443,9 @@ _best: Any = (
     .with_for_update(of=steps, skip_locked=True)
     .cte("best")
 )
-_pick: Any = (
-    update(steps)
-    .where(steps.c.run_id == _best.c.run_id, steps.c.n == _best.c.n)
-    .values(sent_at=_p("now"))
-    .returning(*_of(*DISPATCH, "rank", "created_at"), select(_room.c.room).scalar_subquery())
-)
+_of_picked: list[Any] = [*_of(*DISPATCH, "rank", "created_at"), select(_room.c.room).scalar_subquery()]
+_is_best: Any = and_(steps.c.run_id == _best.c.run_id, steps.c.n == _best.c.n)
+_pick: Any = cast("Any", update(steps).where(_is_best).values(sent_at=_p("now"))).returning(*_of_picked)
 _PICKED = (*DISPATCH, "rank", "created_at", "room")
 PICK = Statement(
     "pick",
