@@ -428,7 +428,7 @@ COUNT_RUNNING = Statement(
 )
 
 # --- the window -----------------------------------------------------------------------------------------------------
-_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None))
+_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None), steps.c.parked == _sql("0"))
 _SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_not(None))
 # Not min(): PostgreSQL then reads all that waits unless its statistics are good.
 _first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).cte("first")
@@ -457,7 +457,12 @@ PICK = Statement(
 _other = steps.alias("other")
 _others_waiting: Any = (
     select(_sql("1"))
-    .where(_other.c.queue == steps.c.queue, _other.c.status == _text(S.QUEUED), _other.c.sent_at.is_(None))
+    .where(
+        _other.c.queue == steps.c.queue,
+        _other.c.status == _text(S.QUEUED),
+        _other.c.sent_at.is_(None),
+        _other.c.parked == _sql("0"),
+    )
     .correlate(steps)
 )
 _others_sent: Any = (
