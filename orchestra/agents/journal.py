@@ -27,6 +27,7 @@ class Journal:
         # Weakly: journals are kept for as long as their steps run.
         self._step = (lambda: None) if step is None else ref(step)
         self._counts: dict[str, int] = {}
+        self._read = False
         self.live = 0
         """Calls that were made rather than read."""
         self.diverged: list[str] = []
@@ -47,8 +48,10 @@ class Journal:
         if step is None:
             return await make()
         asked = fingerprint(request)
-        # The store is synchronous, and others run on this loop.
-        saved: Any = await asyncio.to_thread(step.checkpoint.load, None, place)
+        if not self._read:  # the store is synchronous, and others run on this loop; afterwards it is in memory
+            await asyncio.to_thread(step.checkpoint.keys)
+            self._read = True
+        saved: Any = step.checkpoint.load(None, place)
         if saved is not None and saved["asked"] == asked:
             return saved["answer"]
         if saved is not None:
