@@ -77,6 +77,7 @@ _p: Any = bindparam
 _STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
 HOLDS_CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
 _RUN = runs.c.id == _p("run_id")
+UNPARKED = steps.c.parked == _sql("0")
 
 DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
 HOT = (
@@ -111,7 +112,7 @@ ADD_STEP = Statement(
     "A step as it begins; also the parts of a map.",
     insert(steps).values(
         {
-            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at")},
+            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at", "parked")},
             **{steps.c[name]: _sql("0") for name in _ZERO},
         }
     ),
@@ -146,7 +147,7 @@ CLAIM = Statement(
     "claim",
     "Take a step that is ready; the new claim number fences every earlier one.",
     update(steps)
-    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED))
+    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED), UNPARKED)
     .values(
         status=_text(S.RUNNING),
         claims=steps.c.claims + _sql("1"),
@@ -329,8 +330,8 @@ COUNT_RUN = Statement(
 RUN_STATE = Statement(
     "run state",
     "Whether a run has ended, or is on its way to an early end.",
-    select(runs.c.completed_at, runs.c.ending, runs.c.single, runs.c.on_failure).where(_RUN),
-    ("completed_at", "ending", "single", "on_failure"),
+    select(runs.c.completed_at, runs.c.ending, runs.c.single, runs.c.on_failure, runs.c.status).where(_RUN),
+    ("completed_at", "ending", "single", "on_failure", "status"),
 )
 BEGIN_ENDING = Statement(
     "begin ending",
@@ -395,7 +396,7 @@ COUNT_RUNNING = Statement(
 )
 
 # --- the window -----------------------------------------------------------------------------------------------------
-_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None))
+_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None), UNPARKED)
 _SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_not(None))
 # Not min(): PostgreSQL then reads all that waits unless its statistics are good.
 _first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).subquery("first")
@@ -435,7 +436,12 @@ PICK = Statement(
 _other = steps.alias("other")
 _others_waiting: Any = (
     select(_sql("1"))
-    .where(_other.c.queue == steps.c.queue, _other.c.status == _text(S.QUEUED), _other.c.sent_at.is_(None))
+    .where(
+        _other.c.queue == steps.c.queue,
+        _other.c.status == _text(S.QUEUED),
+        _other.c.sent_at.is_(None),
+        _other.c.parked == _sql("0"),
+    )
     .correlate(steps)
 )
 _others_sent: Any = (
@@ -450,7 +456,7 @@ _others_sent: Any = (
     .correlate(steps)
     .scalar_subquery()
 )
-_has_room: Any = and_(~exists(_others_waiting), _others_sent < _p("window"))
+_has_room: Any = and_(UNPARKED, ~exists(_others_waiting), _others_sent < _p("window"))
 RELEASE_ONE = Statement(
     "release one",
     "A join with one body is complete: it goes to the broker at once, if nothing waits and the window has room.",
@@ -687,7 +693,7 @@ NAMED_OUTPUTS = Statement(
 # Two parts, since each of the partial indexes holds one: together they are read instead of the table.
 _depth = [
     select(steps.c.queue, func.count()).where(_status(S.QUEUED), half).group_by(steps.c.queue)
-    for half in (steps.c.sent_at.is_(None), steps.c.sent_at.is_not(None))
+    for half in (and_(steps.c.sent_at.is_(None), UNPARKED), steps.c.sent_at.is_not(None))
 ]
 DEPTH = Statement(
     "depth",

@@ -9,7 +9,7 @@ from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
-from orchestra.store import firing, transitions
+from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
     WINDOW,
     Census,
@@ -25,7 +25,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, log, notes, results, retention
+from orchestra.store.sql import census, control, log, notes, results, retention
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -122,12 +122,37 @@ class SqlStore:
         window = self._window.at(now)
         return self._write(lambda tx: transitions.cancel(tx, run_id, n, window, now))
 
+    def pause(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.pause(tx, run_id, window, now))
+
+    def resume(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.resume(tx, run_id, window, now))
+
+    def retry(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.retry(tx, run_id, window, now))
+
+    def fork(self, run_id: str, new_id: str, n: int, now: float) -> Created | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.fork(tx, run_id, new_id, n, window, now))
+
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
         window = self._window.at(now)
-        next_due: float | None = self._database.read(lambda tx: tx.value(sql.NEXT_DUE))
-        if next_due is None or next_due > now:
-            return (), next_due
-        return self._write(lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.NEXT_DUE)))
+        next_due, next_timed = self._database.read(lambda tx: (tx.value(sql.NEXT_DUE), control.next_timed(tx)))
+        found: list[Dispatch] = []
+        if next_due is not None and next_due <= now:
+            found, next_due = self._write(lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.NEXT_DUE)))
+        if next_timed is not None and next_timed <= now:
+            for run_id, by_deadline in self._write(lambda tx: tx.overdue(now)):
+
+                def end(tx: SqlTransaction, run_id: str = run_id, by_deadline: bool = by_deadline) -> list[Dispatch]:
+                    return steering.end_overdue(tx, run_id, by_deadline, window, now)
+
+                found = [*found, *self._write(end)]
+            next_timed = self._database.read(control.next_timed)
+        return found, min((at for at in (next_due, next_timed) if at is not None), default=None)
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)

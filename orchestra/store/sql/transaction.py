@@ -15,6 +15,7 @@ from orchestra.store.entries import Entry
 from orchestra.store.primitives import Ending, Hot, RunState
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql import wide
+from orchestra.store.sql.control import SqlControl
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.results import MARKER, PUT_RESULT, Packing, all_whole, whole
 from orchestra.store.sql.rows import (
@@ -31,7 +32,7 @@ from orchestra.store.sql.rows import (
 from orchestra.store.transitions import started_entry
 
 
-class SqlTransaction:
+class SqlTransaction(SqlControl):
     """One transaction of the SQL store. Each method is the primitive of its name."""
 
     def __init__(self, tx: Transaction, packing: Packing) -> None:
@@ -72,8 +73,9 @@ class SqlTransaction:
             started_at=now,
         )
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None:
-        self.tx.many(sql.ADD_STEP, [{**columns_of(step), "run_id": run_id, "created_at": now} for step in steps])
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None:
+        about = {"run_id": run_id, "created_at": now, "parked": int(parked)}
+        self.tx.many(sql.ADD_STEP, [{**columns_of(step), **about} for step in steps])
 
     def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None:
         none = {"run_id": run_id, "live": 0, "broken": 0, "dead": ""}
@@ -180,7 +182,7 @@ class SqlTransaction:
                 return True
         return False
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         row = self.tx.one(sql.ROW_OF, run_id=run_id, n=like)
         assert row is not None, (run_id, like)
         task, target, name = fallback
@@ -188,7 +190,7 @@ class SqlTransaction:
             step_row_of(row), n=n, key=name, name=name, task=task, target=target, status=TaskStatus.QUEUED, parent=like,
             is_map=False, feeds=None, chain=None, fallback=None, retry=None,
         )  # fmt: skip
-        self.add_steps(run_id, [step], now)
+        self.add_steps(run_id, [step], now, parked=parked)
         self.tx.run(sql.FALL_BACK, run_id=run_id, n=like, part=n)
         return step.queue
 
@@ -229,9 +231,9 @@ class SqlTransaction:
         row = self.tx.one(sql.RUN_STATE, run_id=run_id)
         if row is None:
             return RunState(ended=True, ending=None, single=False, goes_on=False)
-        completed_at, ending, single, on_failure = row
-        known = WorkflowStatus(ending) if ending else None
-        return RunState(completed_at is not None, known, bool(single), on_failure == "continue")
+        completed_at, ending, single, on_failure, status = row
+        known, its = WorkflowStatus(ending) if ending else None, WorkflowStatus(status)
+        return RunState(completed_at is not None, known, bool(single), on_failure == "continue", its)
 
     def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool:
         row = self.tx.one(sql.BEGIN_ENDING, run_id=run_id, ending=ending, error=error_text(error))
