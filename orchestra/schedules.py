@@ -9,7 +9,7 @@ from orchestra.model.event import Event
 from orchestra.model.job import ScheduledJob
 from orchestra.model.record import JobRecord
 from orchestra.model.task import WorkflowRun
-from orchestra.runtime.jobs import Jobs
+from orchestra.runtime.jobs import Jobs, queues_of
 from orchestra.store.contract import RunFilter
 from orchestra.wiring import Parts
 
@@ -24,8 +24,9 @@ class Schedules:
     def add(self, job: ScheduledJob) -> ScheduledJob:
         """Store a job, or replace the one of its id, and make it the handle of that."""
         self._lifetime.check()
-        job.bind(self, self._jobs.add(job))
-        self._beat()
+        record = self._jobs.add(job)
+        job.bind(self, record)
+        self._beat(record)
         return job
 
     def all(self) -> list[ScheduledJob]:
@@ -56,13 +57,13 @@ class Schedules:
         """Fire again."""
         self._lifetime.check()
         record = self._jobs.resume(job_id)
-        self._beat()
+        self._beat(record)
         return record
 
     def trigger_job(self, job_id: str) -> WorkflowRun:
         """Run a job now."""
         self._lifetime.check()
-        self._beat()
+        self._beat(self._jobs.read(job_id))
         return WorkflowRun(self._jobs.trigger(job_id), self._handles)
 
     def delete_job(self, job_id: str) -> bool:
@@ -74,7 +75,7 @@ class Schedules:
         """Create the runs that a job has missed."""
         self._lifetime.check()
         record = self._jobs.backfill(job_id, start, end, max_parallel)
-        self._beat()
+        self._beat(record)
         return record
 
     def job_times(self, record: JobRecord, count: int) -> Sequence[float]:
@@ -86,10 +87,10 @@ class Schedules:
         found = self._lifetime.store.runs(RunFilter(job_id=job_id, limit=limit))
         return [WorkflowRun(each.id, self._handles, each) for each in found]
 
-    def _beat(self) -> None:
-        """An embedded orchestrator fires its jobs itself."""
+    def _beat(self, record: JobRecord) -> None:
+        """An embedded orchestrator fires its jobs itself, and does their work."""
         local = self._parts.local
         if local is not None:
-            local.serve(self._jobs.queues())
+            local.serve(queues_of(record))
             local.start()
             local.wake_beat()

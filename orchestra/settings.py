@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """Packages that workers may import to find functions, beside the application's own; comma-separated."""
     lease_s: float = Field(5.0, ge=1.0, le=3600.0)
     """Seconds after which a worker that does not renew its lease counts as dead; renewed three times in it."""
+    quorum_queues: bool = False
+    """On RabbitMQ: steps go to quorum queues, one for each of three bands of priorities."""
     window: int = Field(64, ge=1, le=100_000)
     """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more."""
     result_limit: int = Field(32_768, ge=1024)

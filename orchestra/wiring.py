@@ -11,6 +11,7 @@ from orchestra.runtime.app import adopt_app, embedded_app, own_app
 from orchestra.runtime.cycle import Cycle, Publisher
 from orchestra.runtime.local import LocalWorker
 from orchestra.runtime.publisher import BrokerPublisher, MemoryPublisher
+from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.registry import Registry
 from orchestra.runtime.routing import to_broker
 from orchestra.runtime.task import add_generic_task
@@ -76,7 +77,7 @@ def build(settings: Settings, app: Any = None, clock: Callable[[], float] = time
             f"broker={settings.broker!r} is not possible: expected redis://… or amqp://… (memory:// is embedded)"
         )
     _require_store(settings, f"broker={settings.broker!r}")
-    own = own_app(settings.broker, settings.queue)
+    own = own_app(settings.broker, settings.queue, priorities=not settings.quorum_queues)
     return _shared(settings, own, clock, lambda adapter: add_generic_task(own, adapter), is_adopted=False)
 
 
@@ -136,9 +137,15 @@ def _shared(
 
     store = open_store(settings)
     registry = Registry(modules=settings.modules, travels=True, celery_task=lambda name: name in app.tasks)
-    adapter = _adapter(store, BrokerPublisher(app, broker_priority), registry, clock)
+    queues = StepQueues(
+        app,
+        own=settings.queue if is_adopted and "queue" in settings.model_fields_set else None,
+        quorum=settings.quorum_queues,
+        shared=is_adopted,
+    )
+    adapter = _adapter(store, BrokerPublisher(app, queues, broker_priority), registry, clock)
     equip(adapter)
-    add_steps(app, adapter, settings.lease_s, settings.keep_for_s)
+    add_steps(app, adapter, queues, settings.lease_s, settings.keep_for_s)
     return Parts(settings, store, app, adapter, registry, None, is_adopted)
 
 

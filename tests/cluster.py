@@ -40,12 +40,24 @@ class Cluster:
     """What producers and workers of one test share. Leaving the context stops the workers and closes producers.
 
     Args:
-        broker: URL of a Redis database that nothing else uses meanwhile.
+        broker: URL of a broker whose queue nothing else uses meanwhile; what looks into messages wants Redis.
+        store: URL of the store; default a SQLite file in the folder.
+        settings: More variables for workers and other programs of the test.
     """
 
-    def __init__(self, folder: Path, broker: str, *, app: str = APP, queue: str = "orchestra") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        broker: str,
+        *,
+        app: str = APP,
+        queue: str = "orchestra",
+        store: str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder, self.broker, self.app, self.queue = folder, broker, app, queue
-        self.store = f"sqlite:///{folder / 'state.db'}"
+        self.store = store or f"sqlite:///{folder / 'state.db'}"
+        self._settings = settings or {}
         self.trace = folder / "trace.tsv"
         self._open = ExitStack()
         self._count = 0
@@ -58,6 +70,7 @@ class Cluster:
             "ORCHESTRA_STORE": self.store,
             "ORCHESTRA_QUEUE": self.queue,
             TRACE: str(self.trace),
+            **self._settings,
         }
 
     def orchestrator(self, **options: Any) -> Orchestrator:

@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from celery import _state
 
-from tests.servers import Missing, PrivateRedis, postgres_server, rabbitmq_server, redis_server
+from tests.servers import Missing, PrivateRedis, Rabbit, postgres_server, rabbitmq, redis_server
 
+S = TypeVar("S")
 ROOT = Path(__file__).parent.parent
 
 
@@ -29,9 +31,15 @@ def redis_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_url() -> Iterator[str]:
-    """A RabbitMQ virtual host of this test run."""
-    yield from _serve(rabbitmq_server())
+def rabbit() -> Iterator[Rabbit]:
+    """A RabbitMQ virtual host of this test run. Tests share it: use queues of your own."""
+    yield from _serve(rabbitmq())
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(rabbit: Rabbit) -> str:
+    """The URL of a RabbitMQ virtual host of this test run."""
+    return rabbit.url
 
 
 @pytest.fixture(scope="session")
@@ -65,13 +73,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _serve(server: AbstractContextManager[str]) -> Iterator[str]:
+def _serve(server: AbstractContextManager[S]) -> Iterator[S]:
     try:
-        url = server.__enter__()
+        made = server.__enter__()
     except Missing as missing:
         pytest.fail(str(missing), pytrace=False)
     try:
-        yield url
+        yield made
     finally:
         server.__exit__(None, None, None)
 

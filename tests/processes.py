@@ -92,6 +92,10 @@ class Process:
         return self._popen
 
     @property
+    def started(self) -> bool:
+        return self._popen is not None
+
+    @property
     def pid(self) -> int:
         return self.popen.pid
 

@@ -16,10 +16,12 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import redis
 
@@ -162,60 +164,116 @@ def _claimed(port: int, number: int, held: ExitStack) -> bool:
 # --- RabbitMQ ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Rabbit:
+    """A virtual host that nobody else uses, and the command that administers its server."""
+
+    url: str
+    control: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def vhost(self) -> str:
+        return urlsplit(self.url).path[1:]
+
+    def close_connections(self) -> None:
+        """Close all connections to the virtual host, as an operator may."""
+        _run([*self.control, "close_all_connections", "--vhost", self.vhost, "a test"], self.env)
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        """A channel of our own on the virtual host."""
+        import amqp  # only tests of this server need it
+
+        parts = urlsplit(self.url)
+        with (
+            amqp.Connection(f"{parts.hostname}:{parts.port}", virtual_host=self.vhost) as connection,
+            connection.channel() as channel,
+        ):
+            yield channel
+
+
 @contextmanager
-def rabbitmq_server(port: int = 5672) -> Iterator[str]:
-    """Yield the AMQP URL of a virtual host that nobody else uses, on a server found or started."""
+def rabbitmq(port: int = 5672) -> Iterator[Rabbit]:
+    """Yield a virtual host that nobody else uses, on a server found or started."""
     if _answers_as_rabbitmq(port) and (control := _rabbitmqctl()):
         vhost = f"orchestra-test-{uuid.uuid4().hex[:12]}"
         _run([*control, "add_vhost", vhost])
         try:
             _run([*control, "set_permissions", "-p", vhost, "guest", ".*", ".*", ".*"])
-            yield f"amqp://guest:guest@{HOST}:{port}/{vhost}"
+            yield Rabbit(f"amqp://guest:guest@{HOST}:{port}/{vhost}", control)
         finally:
             _run([*control, "delete_vhost", vhost])
         return
-    with _private_rabbitmq() as url:
-        yield url
+    with PrivateRabbit() as private:
+        yield private.rabbit
 
 
 @contextmanager
-def _private_rabbitmq() -> Iterator[str]:
-    """Run a node of our own, with an own port mapper: the machine's would outlive the node or already be another's."""
-    wrapper = find_binary("rabbitmq-server", package="rabbitmq-server", server="RabbitMQ")
-    # Debian's wrapper on the PATH insists on becoming the system's user; the script it calls does not.
-    script = next((p for p in [Path("/usr/lib/rabbitmq/bin/rabbitmq-server")] if p.exists()), Path(wrapper))
-    port, distribution, mapper = free_port(), free_port(), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="orchestra-rabbitmq-"))
-    (folder / "plugins").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {HOST}:{port}\n")
-    env = {
-        "HOME": str(folder),  # holds the node's cookie
-        "ERL_EPMD_PORT": str(mapper),
-        "ERL_EPMD_ADDRESS": HOST,
-        "RABBITMQ_NODENAME": f"orchestra-{uuid.uuid4().hex[:8]}@localhost",
-        "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
-        "RABBITMQ_CONF_ENV_FILE": str(folder / "none.conf"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_PID_FILE": str(folder / "pid"),
-    }
-    epmd = find_binary("epmd", package="erlang-base", server="RabbitMQ's port mapper")
-    try:
-        with (
-            Process([epmd, "-port", str(mapper)], log=folder / "epmd.log", env=env),
-            Process([script], log=folder / "node.log", env=env) as node,
-        ):
+def rabbitmq_server(port: int = 5672) -> Iterator[str]:
+    """Yield the AMQP URL of a virtual host that nobody else uses, on a server found or started."""
+    with rabbitmq(port) as made:
+        yield made.url
 
-            def answers() -> bool:
-                assert node.alive, f"rabbitmq-server ended\n{node.tail()}"
-                return _answers_as_rabbitmq(port)
 
-            wait_until(answers, START_TIMEOUT_S, f"RabbitMQ on port {port}")
-            yield f"amqp://guest:guest@{HOST}:{port}//"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+class PrivateRabbit:
+    """A node of one test, to be killed and started again at will. It keeps its port and its files.
+
+    It has a port mapper of its own: the machine's would outlive the node or already be another's.
+    """
+
+    def __init__(self) -> None:
+        wrapper = find_binary("rabbitmq-server", package="rabbitmq-server", server="RabbitMQ")
+        epmd = find_binary("epmd", package="erlang-base", server="RabbitMQ's port mapper")
+        # Debian's wrappers on the PATH insist on becoming the system's user; the scripts that they call do not.
+        own = Path("/usr/lib/rabbitmq/bin")
+        script = own / "rabbitmq-server" if (own / "rabbitmq-server").exists() else Path(wrapper)
+        self.port, mapper = free_port(), free_port()
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="orchestra-rabbitmq-"))
+        (folder / "plugins").write_text("[].\n")
+        (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = {HOST}:{self.port}\n")
+        env = {
+            "HOME": str(folder),  # holds the node's cookie
+            "ERL_EPMD_PORT": str(mapper),
+            "ERL_EPMD_ADDRESS": HOST,
+            "RABBITMQ_NODENAME": f"orchestra-{uuid.uuid4().hex[:8]}@localhost",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+            "RABBITMQ_CONF_ENV_FILE": str(folder / "none.conf"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+            "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+            "RABBITMQ_LOG_BASE": str(folder / "log"),
+            "RABBITMQ_PID_FILE": str(folder / "pid"),
+        }
+        self._mapper = Process([epmd, "-port", str(mapper)], log=folder / "epmd.log", env=env)
+        self._node = Process([script], log=folder / "node.log", env=env)
+        self.url = f"amqp://guest:guest@{HOST}:{self.port}//"
+        self.rabbit = Rabbit(self.url, [str(script.with_name("rabbitmqctl")), "--quiet"], env)
+
+    def start(self) -> Self:
+        """Start the node and return when it answers."""
+        if not self._mapper.started:
+            self._mapper.start()
+        self._node.start()
+        wait_until(self._answers, START_TIMEOUT_S, f"RabbitMQ on port {self.port}")
+        return self
+
+    def restart(self) -> None:
+        """Kill it as a power cut would, and start it again with the same files."""
+        self._node.kill9()
+        self.start()
+
+    def _answers(self) -> bool:
+        assert self._node.alive, f"rabbitmq-server ended\n{self._node.tail()}"
+        return _answers_as_rabbitmq(self.port)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._node.stop()
+        self._mapper.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _answers_as_rabbitmq(port: int) -> bool:
@@ -328,6 +386,11 @@ class PrivatePostgres:
         """Kill it with all its sessions, as a power cut would."""
         self._process.kill9()
 
+    def restart(self) -> None:
+        """Kill it, and start it again with the same files."""
+        self.kill()
+        self.start()
+
     def _answers(self) -> bool:
         assert self._process.alive, f"postgres ended\n{self._process.tail()}"
         return _postgres_user(self.port) is not None
@@ -400,6 +463,7 @@ def _succeeds(command: Sequence[str]) -> bool:
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
 
 
-def _run(command: Sequence[str]) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    whole = {**os.environ, **(env or {})}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=whole)
     assert done.returncode == 0, f"{' '.join(command)} failed: {done.stdout}{done.stderr}"

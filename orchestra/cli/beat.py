@@ -40,4 +40,4 @@ def beat(
         print(f"orchestra beat {os.getpid()} on {orch.parts.store.url} ready.", flush=True)
 
     with orch:
-        run_beat(orch.app, orch.parts.cycle, stock=orch.parts.is_adopted, heartbeat=heartbeat, ready=ready)
+        run_beat(orch.app, orch.parts.adapter, stock=orch.parts.is_adopted, heartbeat=heartbeat, ready=ready)

@@ -9,7 +9,7 @@ import typer
 
 from orchestra.cli import target
 from orchestra.client import Orchestrator
-from orchestra.errors import InvalidOption
+from orchestra.errors import InvalidOption, UnknownId
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.job import ScheduledJob
 from orchestra.model.schedule import JobStatus, Misfire, Overlap
@@ -109,10 +109,13 @@ def next_(
 
 
 def _found(orch: Orchestrator, id: str) -> ScheduledJob:
-    named = [each for each in orch.jobs() if each.name == id]
-    if len(named) == 1 and all(each.id != id for each in orch.jobs()):
+    try:
+        return orch.get_job(id)
+    except UnknownId:
+        named = [each for each in orch.jobs() if each.name == id]
+        if len(named) != 1:
+            raise
         return named[0]
-    return orch.get_job(id)
 
 
 def _input(text: str | None) -> object:

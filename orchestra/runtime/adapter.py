@@ -84,6 +84,8 @@ class Adapter:
         self._beginning: list[MessageRef] = []
         """What this process is claiming."""
         self._lock = threading.Lock()
+        self.lease_s = 5.0
+        """How long workers' leases last."""
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
 

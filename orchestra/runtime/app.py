@@ -8,6 +8,7 @@ from celery.app import builtins
 from celery.app.registry import TaskRegistry
 
 from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.queues import MAX_PRIORITY
 from orchestra.runtime.routing import transport_options, tune
 from orchestra.runtime.task import add_generic_task, adopt
 from orchestra.runtime.transport import MemoryBroker
@@ -47,13 +48,13 @@ def embedded_app(broker: MemoryBroker, queue: str) -> Celery:
     return app
 
 
-def own_app(broker: str, queue: str) -> Celery:
-    """Return an application of our own for a broker that other processes share."""
+def own_app(broker: str, queue: str, *, priorities: bool = True) -> Celery:
+    """Return an application of our own for a broker that other processes share, with queues that know priorities."""
     app = IsolatedCelery("orchestra", broker=broker, set_as_current=False)
     app.conf.update(
         **_COMMON,
         task_default_queue=queue,
-        task_queue_max_priority=10,
+        task_queue_max_priority=MAX_PRIORITY if priorities else None,
         broker_transport_options=transport_options(broker, {}),
     )
     app.finalize()

@@ -23,8 +23,10 @@ from celery.beat import Scheduler as CeleryScheduler
 from orchestra.errors import SettingsError
 from orchestra.model.record import JobRecord
 from orchestra.model.schedule import JobStatus, Schedule, ScheduleType
+from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.jobs import STOCK
+from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import GENERIC
 from orchestra.runtime.scheduler import Scheduler, SchedulerThread, Stoppable
 from orchestra.store.contract import Store
@@ -41,8 +43,9 @@ class BeatScheduler(CeleryScheduler):
 
     def __init__(self, app: Celery, *args: Any, **kwargs: Any) -> None:
         kwargs.pop("schedule_filename", None)
-        self._cycle = _cycle_of(app)
-        self._jobs = Scheduler(self._cycle)
+        adapter = _adapter_of(app)
+        self._cycle = adapter.cycle
+        self._jobs = Reconciling(Scheduler(self._cycle), adapter)
 
         super().__init__(app, *args, **{**kwargs, "max_interval": self.max_interval})
 
@@ -109,15 +112,26 @@ class BeatScheduler(CeleryScheduler):
         return self._cycle.store
 
 
-def _cycle_of(app: Celery) -> Cycle:
-    """Return the cycle of the orchestrator that an application belongs to."""
+def _adapter_of(app: Celery) -> Adapter:
+    """Return the adapter of the orchestrator that an application belongs to."""
     adapter = getattr(app.tasks.get(GENERIC), "orchestra", None)
     if adapter is None:
         raise SettingsError(
             f"no Orchestrator has adopted {app!r}: make one with Orchestrator(app=app, store=…) in the module that"
             " celery -A names"
         )
-    return adapter.cycle
+    return adapter
+
+
+class Reconciling:
+    """Turns a scheduler and a reconciler: while no worker lives, somebody has to see what becomes of their steps."""
+
+    def __init__(self, inner: Stoppable, adapter: Adapter) -> None:
+        self._inner, self._reconciler = inner, Reconciler(adapter, worker=None, lease_s=adapter.lease_s)
+
+    def turn(self) -> float:
+        """Turn both, and return how many seconds the next turn may wait."""
+        return min(self._inner.turn(), self._reconciler.turn())
 
 
 class Heartbeat:
@@ -133,14 +147,16 @@ class Heartbeat:
         return wait
 
 
-def run_beat(app: Celery, cycle: Cycle, *, stock: bool, heartbeat: Path | None, ready: Callable[[], object]) -> None:
+def run_beat(
+    app: Celery, adapter: Adapter, *, stock: bool, heartbeat: Path | None, ready: Callable[[], object]
+) -> None:
     """Be a beat until told to stop by SIGTERM or Ctrl-C.
 
     Args:
         stock: Look after the application's own ``beat_schedule`` as well.
         heartbeat: A file to touch after each turn.
     """
-    inner: Any = BeatScheduler(app) if stock else Scheduler(cycle)
+    inner: Any = BeatScheduler(app) if stock else Reconciling(Scheduler(adapter.cycle), adapter)
     thread = SchedulerThread(inner if heartbeat is None else Heartbeat(inner, heartbeat))
 
     def leave(_number: int, _frame: object) -> None:

@@ -144,10 +144,6 @@ class Jobs:
             count = min(count, record.schedule.max_runs - record.runs)
         return calendar.upcoming(record.schedule, record.next_run_at - 1e-6, record.created_at, count)
 
-    def queues(self) -> set[str]:
-        """Return the queues that runs of the jobs go to."""
-        return {queue for record in self.all() for queue in queues_of(record)}
-
     def _change(self, job_id: str, change: Callable[[JobRecord | None], JobRecord]) -> JobRecord:
         """Change a job as it is now, again when somebody else changed it meanwhile: it may fire at any moment."""
         while True:

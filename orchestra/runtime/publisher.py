@@ -10,14 +10,16 @@ import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
-from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from orchestra.errors import BrokerUnavailable
 from orchestra.model.ids import MessageRef, StepRef
+from orchestra.runtime.confirms import Confirmed, Message
+from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.routing import tune
 from orchestra.runtime.transport import MemoryBroker
 from orchestra.store.contract import Dispatch
@@ -109,12 +111,15 @@ class BrokerPublisher:
     """Publishes through a Celery application.
 
     Args:
+        queues: Says where a message goes.
         to_broker: Translates a priority (1 highest, 10 lowest) into the broker's own scale.
     """
 
-    def __init__(self, app: Celery, to_broker: Callable[[int], int]) -> None:
-        self._app, self._to_broker = app, to_broker
+    def __init__(self, app: Celery, queues: StepQueues, to_broker: Callable[[int], int]) -> None:
+        self._app, self._queues, self._to_broker = app, queues, to_broker
         self._answered = False
+        self._confirmed: WeakKeyDictionary[Any, Confirmed] = WeakKeyDictionary()
+        """By the broker connection that each is a channel of."""
 
     def check(self) -> None:
         """Say whether there is a broker at all, before the first work is stored for it.
@@ -127,38 +132,43 @@ class BrokerPublisher:
                 producer.connection.ensure_connection(**_RETRY)
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[Any] = ()) -> None:
-        """Send one message for each.
+        """Send one message for each. RabbitMQ confirms that it has them.
 
         Raises:
             BrokerUnavailable: The broker does not take them, after a few tries.
         """
+        messages = [self._message(each, following) for each in dispatches]
         with self._producer() as producer:
-            for each in dispatches:
-                self._publish(producer, each, following)
+            connection = producer.connection
+            if connection.transport.driver_type == "amqp":
+                connection.ensure(producer, self._publish_confirmed, **_RETRY)(connection, messages)
+            else:
+                for message in messages:
+                    producer.publish(**message, retry=True, retry_policy=_RETRY)
 
-    def _publish(self, producer: Any, dispatch: Dispatch, following: Sequence[Any]) -> None:
+    def _publish_confirmed(self, connection: Any, messages: Sequence[Message]) -> None:
+        raw = connection.connection
+        confirmed = self._confirmed.get(raw)
+        if confirmed is None or not confirmed.is_open:
+            confirmed = self._confirmed[raw] = Confirmed(connection)
+        confirmed.publish(messages)
+
+    def _message(self, dispatch: Dispatch, following: Sequence[Any]) -> Message:
         # Straight to the queue, by the exchange that every broker has for that: one question less for Redis, and
         # nothing that could be missing after its data was lost.
         chain = chain_of(dispatch, following, self._to_broker)
-        producer.publish(
-            ((), {}, {"callbacks": None, "errbacks": None, "chain": chain or None, "chord": None}),
-            exchange="",
-            routing_key=dispatch.queue,
-            serializer="json",
-            headers=headers_of(dispatch),
-            priority=self._to_broker(dispatch.priority),
-            correlation_id=dispatch.ref.celery_id,
-            delivery_mode=2,
-            declare=[self._queue(dispatch.queue)],
-            retry=True,
-            retry_policy=_RETRY,
-        )
-
-    def _queue(self, name: str) -> Queue:
-        try:
-            return self._app.amqp.queues[name]
-        except KeyError:  # an application that creates no queues it was not told of
-            return Queue(name, routing_key=name)
+        queue = self._queues.target(dispatch.queue, dispatch.priority)
+        return {
+            "body": ((), {}, {"callbacks": None, "errbacks": None, "chain": chain or None, "chord": None}),
+            "exchange": "",
+            "routing_key": queue.name,
+            "serializer": "json",
+            "headers": headers_of(dispatch),
+            "priority": self._to_broker(dispatch.priority),
+            "correlation_id": dispatch.ref.celery_id,
+            "delivery_mode": 2,
+            "declare": [queue],
+        }
 
     @contextmanager
     def _producer(self) -> Generator[Any]:

@@ -1,4 +1,4 @@
-"""The reconciler: what every worker does beside its work, so that nothing is forgotten.
+"""The reconciler: what every worker does beside its work, and every beat, so that nothing is forgotten.
 
 It renews the worker's lease, makes due retries messages, reopens what dead workers held, sends again what was lost,
 and ends what runs too long. Ticks of many reconcilers may run at the same time.
@@ -26,10 +26,10 @@ INSPECT_S = 1.0
 
 
 class Reconciler:
-    """One worker's reconciler.
+    """One worker's reconciler, or that of a beat.
 
     Args:
-        worker: Name of the worker, for people.
+        worker: Name of the worker, for people. None for a beat: it holds nothing, so it needs no lease.
         queues: Returns what it serves; may change.
         slots: How many bodies it can run at once; 0 when it takes no more.
         lease_s: How long its lease lasts; renewed after 0.3 of that.
@@ -44,10 +44,10 @@ class Reconciler:
         self,
         adapter: Adapter,
         *,
-        worker: str,
-        queues: Callable[[], Sequence[str]],
-        slots: int,
+        worker: str | None,
         lease_s: float,
+        queues: Callable[[], Sequence[str]] = lambda: (),
+        slots: int = 0,
         holds: Callable[[ClaimRef], bool] = lambda _claim: True,
         busy: Callable[[], int] = lambda: 0,
         keep_for_s: float | None = None,
@@ -56,7 +56,8 @@ class Reconciler:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
-        self._worker, self._queues, self.slots, self._lease_s = worker, queues, slots, lease_s
+        self._worker, self._queues, self.slots, self._lease_s = worker or "a beat", queues, slots, lease_s
+        self._leases = worker is not None
         self._holds, self._busy, self._on_deaf = holds, busy, on_deaf
         self._unknown: set[ClaimRef] = set()
         """Claims that the worker did not know of when it was last asked."""
@@ -66,7 +67,9 @@ class Reconciler:
         """When a step was sent again to see whether it is heard, and which."""
         self._machine = machine or this_machine()
         self._monotonic = monotonic
-        self.incarnation = adapter.cycle.worker = f"{worker}/{new_id()[-12:]}"
+        self.incarnation = f"{self._worker}/{new_id()[-12:]}"
+        if self._leases:
+            adapter.cycle.worker = self.incarnation
         self._started_at = adapter.cycle.clock()
         self._renew_at = self._inspect_at = 0.0
         self._healthy_since = self._last_tick = self._heard_at = monotonic()
@@ -83,6 +86,7 @@ class Reconciler:
 
     def stop(self) -> None:
         """Give the lease back. What the worker still holds is then reopened by whoever looks next."""
+        self._leases = False
         if self._store.release_lease(self.incarnation):
             self._store.emit("worker.offline", self._about(), self._cycle.clock(), worker=self._worker)
         Quarantine(self.incarnation).remove()
@@ -93,19 +97,25 @@ class Reconciler:
         at = self._last_tick = self._monotonic()
         for claimed in self._adapter.overdue(at):
             self._adapter.time_out(claimed)
-        if at >= self._renew_at:
-            self._renew()
-            self._renew_at = at + 0.3 * self._lease_s
+        self.keep_lease()
         now = self._cycle.clock()
-        self._store.announce(self.incarnation, now - TICK_S, now)
+        if self._leases:
+            self._store.announce(self.incarnation, now - TICK_S, now)
         dispatches, next_due = self._store.due(now)
         self._cycle.send(dispatches)
         if at >= self._inspect_at:
             self._inspect_at = at + INSPECT_S
             self.reap()
-            self._conserve(at, busy=self._disown())
+            if self._leases:
+                self._conserve(at, busy=self._disown())
         self._retention.tick(at)
         return TICK_S if next_due is None else min(TICK_S, max(0.001, next_due - now))
+
+    def keep_lease(self) -> None:
+        """Renew the lease if that is due. Any thread."""
+        if self._leases and self._monotonic() >= self._renew_at:
+            self._renew()
+            self._renew_at = self._monotonic() + 0.3 * self._lease_s
 
     def turn(self) -> float:
         """Tick, whatever comes of it, and return how many seconds the next turn may wait."""
@@ -216,23 +226,32 @@ class Reconciler:
 
 
 class ReconcilerThread:
-    """Ticks a reconciler until it is stopped."""
+    """Ticks a reconciler until it is stopped, and keeps its lease meanwhile.
+
+    On a thread of its own: a tick publishes, and a broker that accepts connections but answers nothing would stop it
+    for longer than a lease lasts. The worker's bodies run on, and nobody is to take them for dead.
+    """
 
     def __init__(self, reconciler: Reconciler) -> None:
         self.reconciler = reconciler
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="orchestra-reconciler", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name="orchestra-reconciler", daemon=True),
+            threading.Thread(target=self._keep_lease, name="orchestra-lease", daemon=True),
+        ]
 
     def start(self) -> None:
         """Start ticking."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stop ticking and give the lease back; a second time does nothing."""
         if self._stopping.is_set():
             return
         self._stopping.set()
-        self._thread.join(1.0)
+        for thread in self._threads:
+            thread.join(1.0)
         try:
             self.reconciler.stop()
         except StoreUnavailable as error:
@@ -242,3 +261,12 @@ class ReconcilerThread:
         wait = 0.0
         while not self._stopping.wait(wait):
             wait = self.reconciler.turn()
+
+    def _keep_lease(self) -> None:
+        while not self._stopping.wait(TICK_S):
+            try:
+                self.reconciler.keep_lease()
+            except StoreUnavailable as error:
+                self.reconciler.failed(error)
+            except Exception:
+                logger.exception("The lease could not be renewed")

@@ -6,7 +6,7 @@ see a time one creates its run. Who created it publishes it; if it dies before, 
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from orchestra.engine import calendar
@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 LONGEST_WAIT_S = 0.5
 """How long a job that somebody else stored may go unseen."""
 BATCH = 200
-"""Jobs that are fired in one transaction."""
+"""Jobs that are looked at, and fired in one transaction, at most."""
+RUNS = 500
+"""Runs after which a transaction takes no further job: others wait for it."""
 _ROUNDS = 50
 _BROKEN_FOR_S = 60.0
 """How long a job that cannot be read is left alone."""
@@ -59,11 +61,12 @@ class Scheduler:
         return LONGEST_WAIT_S
 
     def _fire(self, due: Iterable[JobRecord], now: float) -> None:
-        for fired in self._store.fire([self._decide(job, now) for job in due], now):
-            if fired is not None and fired.dispatches:
-                if self._serve is not None:
-                    self._serve({each.queue for each in fired.dispatches})
-                self._cycle.send(fired.dispatches)
+        for batch in _batches(self._decide(job, now) for job in due):
+            for fired in self._store.fire(batch, now):
+                if fired is not None and fired.dispatches:
+                    if self._serve is not None:
+                        self._serve({each.queue for each in fired.dispatches})
+                    self._cycle.send(fired.dispatches)
 
     def _decide(self, job: JobRecord, now: float) -> Firing:
         """Say what is to become of a job; one that makes no sense is put aside, and hurts no other."""
@@ -74,6 +77,18 @@ class Scheduler:
             reason = f"{type(error).__name__}: {error}"[:500]
             missed = [] if job.next_run_at is None else [job.next_run_at]
             return Firing(job, (), job.next_run_at, now + _BROKEN_FOR_S, missed, 1, reason, reason)
+
+
+def _batches(firings: Iterable[Firing]) -> Iterator[list[Firing]]:
+    """Give the firings of one transaction at a time."""
+    batch: list[Firing] = []
+    for firing in firings:
+        batch.append(firing)
+        if sum(len(each.runs) for each in batch) >= RUNS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def firing_of(job: JobRecord, now: float) -> Firing:

@@ -13,6 +13,7 @@ from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.beat import add_beat
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
+from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
 from orchestra.runtime.threads import ThreadPool
@@ -47,16 +48,17 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
     terminate = stop
 
 
-def add_steps(app: Celery, adapter: Adapter, lease_s: float, keep_for_s: float | None) -> None:
+def add_steps(app: Celery, adapter: Adapter, queues: StepQueues, lease_s: float, keep_for_s: float | None) -> None:
     """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
+    adapter.lease_s = lease_s
     steps: set[Any] = app.steps["worker"]
-    step = _reconciler_step(adapter, lease_s, keep_for_s)
+    step = _reconciler_step(adapter, queues, lease_s, keep_for_s)
     # One of an earlier orchestrator of the same application has the same name.
     steps -= {each for each in steps if getattr(each, "name", None) == step.name}
     steps.add(step)
 
 
-def _reconciler_step(adapter: Adapter, lease_s: float, keep_for_s: float | None) -> Any:
+def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_for_s: float | None) -> Any:
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
         """Runs in the parent process of every pool, from when the pool has forked its first children."""
@@ -66,13 +68,14 @@ def _reconciler_step(adapter: Adapter, lease_s: float, keep_for_s: float | None)
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
             tune(parent.app)
+            queues.serve()
             # Before the pool forks: its children claim under the incarnation that they inherit.
             self._forks = forks = "prefork" in parent.pool_cls.__module__
             self._watch: Any = None
             self._reconciler = Reconciler(
                 adapter,
                 worker=parent.hostname,
-                queues=lambda: list(parent.app.amqp.queues.consume_from),
+                queues=queues.served,
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
                 keep_for_s=keep_for_s,

@@ -12,10 +12,12 @@ from orchestra.model.record import JobRecord
 from orchestra.model.schedule import JobStatus, Overlap
 from orchestra.store import primitives, transitions
 from orchestra.store.contract import Fired, Firing, NewRun
+from orchestra.store.entries import Entry
 
 BACKFILL_POLL_S = 0.5
 """How long a backfill waits for room before it is looked at again."""
-_OVERLAP = "a run of the job had not ended"
+OVERLAP = "a run of the job had not ended"
+"""Why a time becomes no run when there is no room for it."""
 
 
 class Transaction(primitives.Transaction, Protocol):
@@ -73,11 +75,18 @@ def _sort(tx: Transaction, firing: Firing) -> _Sorted:
     of = job.backfills or job.id
     taken = tx.fired(of, [run.scheduled_for or 0.0 for run in firing.runs]) if firing.runs else frozenset[float]()
     fresh = [run for run in firing.runs if run.scheduled_for not in taken]
-    limit = 1 if job.schedule.overlap is Overlap.SKIP else job.schedule.most_open
-    if limit is None or firing.by_hand or not fresh:
+    limit = most_open(firing)
+    if limit is None or not fresh:
         return _Sorted(fresh, ())
     room = max(0, limit - tx.count_open(of))
     return _Sorted(fresh[:room], fresh[room:])
+
+
+def most_open(firing: Firing) -> int | None:
+    """Return how many runs of the job may be open; None when it does not matter."""
+    if firing.by_hand:
+        return None
+    return 1 if firing.job.schedule.overlap is Overlap.SKIP else firing.job.schedule.most_open
 
 
 def _moved(firing: Firing, runs: _Sorted, now: float) -> JobRecord:
@@ -108,12 +117,16 @@ def _moved(firing: Firing, runs: _Sorted, now: float) -> JobRecord:
 
 def _tell_missed(tx: Transaction, firing: Firing, runs: _Sorted, now: float) -> None:
     job = firing.job
-    about = {"job_id": job.id, "name": job.name}
     if firing.missed_count:
-        first, last = (firing.missed[0], firing.missed[-1]) if firing.missed else (None, None)
-        data = {**about, "scheduled_for": first, "until": last, "count": firing.missed_count, "reason": firing.reason}
-        tx.append(None, False, None, [("job.missed", (), data)], now)
+        entry = missed(job, firing.missed, firing.missed_count, firing.reason)
+        tx.append(None, False, None, [entry], now)
     if runs.turned_away and job.schedule.most_open is None:
         times = [run.scheduled_for for run in runs.turned_away]
-        data = {**about, "scheduled_for": times[0], "until": times[-1], "count": len(times), "reason": _OVERLAP}
-        tx.append(None, False, None, [("job.missed", (), data)], now)
+        tx.append(None, False, None, [missed(job, times, len(times), OVERLAP)], now)
+
+
+def missed(job: JobRecord, times: Sequence[float | None], count: int, reason: str) -> Entry:
+    """Return the event of times that became no run; of many the first and the last are named."""
+    first, last = (times[0], times[-1]) if times else (None, None)
+    data = {"job_id": job.id, "name": job.name, "scheduled_for": first, "until": last, "count": count, "reason": reason}
+    return "job.missed", (), data

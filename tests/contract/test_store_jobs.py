@@ -22,6 +22,7 @@ from orchestra.runtime.registry import Registry
 from orchestra.runtime.scheduler import Scheduler, firing_of
 from orchestra.store.contract import Claimed, Dispatch, RunFilter, Store
 from orchestra.store.memory.store import MemoryStore
+from tests.stores import KINDS, open_url, store_url
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -82,16 +83,9 @@ class Beats:
         return [each for each in self.store.events(0, 100_000)[0] if each.type == kind]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Store]:
-    from orchestra.store.sql.store import SqlStore
-
-    if request.param == "memory":
-        made: Store = MemoryStore()
-    elif request.param == "sqlite":
-        made = SqlStore(f"sqlite:///{tmp_path}/state.db")
-    else:
-        made = SqlStore(request.getfixturevalue("postgres_store_url"))
+@pytest.fixture(params=KINDS)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    made = open_url(store_url(request.param, request))
     yield made
     made.close()
 

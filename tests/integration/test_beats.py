@@ -20,6 +20,7 @@ from orchestra.store.contract import RunFilter
 from tests import bodies
 from tests.cluster import ROOT, Cluster
 from tests.processes import Process, wait_until
+from tests.stores import store_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,11 @@ def cluster(tmp_path: Path, redis_url: str) -> Iterator[Cluster]:
 
 
 @pytest.mark.parametrize("scale", [QUICK, pytest.param(FULL, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql", "redis"])
 def test_three_beats_of_which_one_is_killed_again_and_again_fire_everything_once(
     cluster: Cluster, kind: str, scale: Scale, request: pytest.FixtureRequest
 ) -> None:
-    if kind == "postgresql":
-        cluster.store = request.getfixturevalue("postgres_store_url")
+    cluster.store = store_url(kind, request)
     beats = [beat(cluster) for _ in range(3)]
     with cluster.orchestrator() as orch:
         begin = datetime.fromtimestamp(int(time.time()) + 3, UTC)

@@ -18,7 +18,11 @@ def rows(page: str, heading: str) -> list[list[str]]:
 def test_the_docs_name_every_setting_with_its_variable_and_default(root: Path) -> None:
     found = [row[:3] for row in rows((root / "docs" / "deployment.md").read_text(), "## Settings")]
     wanted = [
-        [f"`{name}`", f"`ORCHESTRA_{name.upper()}`", f"`{field.default}`" if field.default else "none"]
+        [
+            f"`{name}`",
+            f"`ORCHESTRA_{name.upper()}`",
+            f"`{field.default}`" if field.default not in (None, ()) else "none",
+        ]
         for name, field in Settings.model_fields.items()
     ]
     assert found == wanted

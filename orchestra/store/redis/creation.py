@@ -1,6 +1,6 @@
 """Creation: new steps as arguments of functions; many of them in slices that nobody sees before the last call."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestra.engine.rows import JoinRow, StepRow, is_last, rows
@@ -75,7 +75,7 @@ def _join_fields(join: JoinRow, bodies: Sequence[int]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """A run as the function ``create`` takes it."""
+    """A run as the functions ``create`` and ``fire`` take it."""
 
     run: NewRun
     header: Sequence[str]
@@ -83,13 +83,16 @@ class Creation:
     """Slices to be written before; none for a run that fits into one call."""
     inline: Sequence[str]
 
-    def arguments(self, name: str) -> list[object]:
-        """Return its arguments; ``name`` is that of its staged rows."""
+    def sent(self, call: Callable[..., object], name: str) -> list[object]:
+        """Write what goes before, under a name of its own, and return the arguments of the rest."""
+        for fields in self.staged:
+            call("stage_run", name, *fields)
         run = self.run
         events, *rest = self.header
         body = [*rest, *self.inline]
-        first = [run.id, run.key or "", run.fingerprint or "", name if self.staged else "", len(body), events]
-        return [*first, *body]
+        of_job = ["", ""] if run.job_id is None else [run.job_id, text_of(run.scheduled_for or 0.0)]
+        first = [run.id, run.key or "", run.fingerprint or "", name if self.staged else "", *of_job]
+        return [*first, len(body), events, *body]
 
 
 def creation(run: NewRun, now: float) -> Creation:
@@ -99,7 +102,8 @@ def creation(run: NewRun, now: float) -> Creation:
     remaining = sum(is_last(step.feeds) for step in steps)
     goes_on = run.plan.on_failure == "continue"
     created = text_of(now)
-    at = ["RUNNING", run.single, goes_on, remaining, False, False, len(steps), len(joins), "", False, False, created]
+    at: list[object] = ["RUNNING", run.single, goes_on, remaining, False, False, len(steps), len(joins), "", False]
+    at += [False, created] if run.job_id is None else [False, created, run.job_id]
     submitted = [step.n for step in steps]
     queued = [step.n for step in steps if step.status is TaskStatus.QUEUED]
     entries: list[object] = [] if run.single else [["workflow.started", [], {"name": run.name}]]

@@ -28,7 +28,7 @@ from orchestra.store.contract import (
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
 from orchestra.store.redis.creation import creation
-from orchestra.store.redis.jobs import NoJobs
+from orchestra.store.redis.jobs import RedisJobs
 from orchestra.store.redis.notes import RedisNotes
 from orchestra.store.redis.opening import check
 from orchestra.store.window import LiveWindow
@@ -36,7 +36,7 @@ from orchestra.store.window import LiveWindow
 _PAGE = 500
 
 
-class RedisStore(NoJobs, RedisNotes):
+class RedisStore(RedisJobs, RedisNotes):
     """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
     The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is
@@ -77,10 +77,7 @@ class RedisStore(NoJobs, RedisNotes):
         new = [creation(run, now) for run in runs]
         arguments: list[object] = [rows.text_of(now), self._window.at(now).text, token, len(new)]
         for at, each in enumerate(new):
-            name = f"{token}.{at}"
-            for fields in each.staged:
-                self._connection.run("stage_run", name, *fields)
-            arguments += each.arguments(name)
+            arguments += each.sent(self._connection.run, f"{token}.{at}")
         conflict, states, found = self._connection.run("create", *arguments)
         if conflict:
             place: int = states
@@ -226,9 +223,7 @@ class RedisStore(NoJobs, RedisNotes):
         return None if at is None else rows.run_of(run_id, at, made, error)
 
     def runs(self, where: RunFilter) -> list[RunRecord]:
-        # Completed runs have no index of their own: nearly all are.
-        indexed = where.status is not None and where.status is not WorkflowStatus.COMPLETED
-        index = f"runs:{where.status}" if indexed else "runs"
+        index = _index(where)
         since = "-inf" if where.since is None else rows.text_of(where.since)
         found: list[RunRecord] = []
         offset = 0
@@ -348,6 +343,14 @@ class RedisStore(NoJobs, RedisNotes):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _index(where: RunFilter) -> str:
+    """Return which index of runs holds all that is looked for, and little else."""
+    if where.job_id is not None:
+        return f"jr:{where.job_id}"
+    # Completed runs have no index of their own: nearly all are.
+    return "runs" if where.status in (None, WorkflowStatus.COMPLETED) else f"runs:{where.status}"
 
 
 def _meets(run: RunRecord, where: RunFilter) -> bool:

@@ -5,7 +5,7 @@ local function begin(keys, args)
   call, decode, encode = redis.call, cjson.decode, cjson.encode
   P, ARGV = keys[1], args
   R, now, dispatches, window, windows = nil, nil, {}, 0, {}
-  entries, touched, closed, single = {}, {}, {}, false
+  entries, touched, closed, single, token = {}, {}, {}, false, nil
 end
 
 -- Make an operation known under its name. One that only reads works on a server whose memory is full, too.

@@ -43,6 +43,7 @@ local function drop(run_id, at, made)
   drop_notes(run_id, at[A_NEXT_N])
   local key = decode(made)[M_KEY]
   if type(key) == 'string' and call('HGET', P .. 'keys', key) == run_id then call('HDEL', P .. 'keys', key) end
+  if at[A_JOB] then unindex_run(at[A_JOB], run_id) end
   call('ZREM', P .. 'runs', run_id)
   call('ZREM', P .. 'runs:' .. at[A_STATUS], run_id)
   call('UNLINK', P .. 'r:' .. run_id)

@@ -112,5 +112,6 @@ register('record', function()
   single = is_single(step)
   local arriving, ended_run = kinds[kind](step)
   ended_run = settle(arriving) or ended_run
+  if kind == 'failed' and ARGV[9] == 'TaskNotFound' then blame_job(error_of_change()) end
   return {ended_run or '', commit()}
 end)

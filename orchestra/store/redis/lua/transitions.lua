@@ -27,6 +27,7 @@ local function end_run(status)
   call('ZREM', P .. 'runs:' .. at[A_STATUS], R.id)
   -- Completed runs are nearly all there are, so that these are found without a set of their own.
   if status ~= 'COMPLETED' then call('ZADD', P .. 'runs:' .. status, at[A_CREATED], R.id) end
+  if at[A_JOB] then call('SREM', P .. 'jo:' .. at[A_JOB], R.id) end
   at[A_STATUS], at[A_ENDED], R.at_changed = status, now, true
   if not at[A_SINGLE] then say('workflow.' .. status:lower(), {}) end
   return status
