@@ -3,7 +3,8 @@
 All of it reaches far, so each transaction holds its run alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Protocol
 
 from orchestra.engine.again import Again, Standing, again, downstream
@@ -26,7 +27,7 @@ class Transaction(primitives.Transaction, Protocol):
         ...
 
     def park(self, run_id: str) -> list[str]:
-        """Take the open steps of a run out of the window, and what they become; returns the queues of ready ones."""
+        """Take what is open of a run out of the window, for as long as it is parked; returns the queues."""
         ...
 
     def unpark(self, run_id: str) -> list[str]:
@@ -46,7 +47,7 @@ class Transaction(primitives.Transaction, Protocol):
         ...
 
     def copy_run(self, run_id: str, new_id: str, undone: Sequence[int], now: float) -> str | None:
-        """Insert a CANCELLED copy of a run, its first steps and joins, where some steps are CANCELLED; returns its name.
+        """Insert a CANCELLED copy of a run, its first steps (some CANCELLED) and its joins; returns its name.
 
         None when there is none.
         """
@@ -131,6 +132,15 @@ def forked(steps: Sequence[Standing], n: int) -> set[int] | None:
         if not is_kept:
             undone |= downstream(first, each.n)
     return undone
+
+
+def copied(steps: Sequence[Standing], undone: Set[int]) -> list[Standing]:
+    """Return the steps of a fork before it is opened: of those that the run began with, some have not run."""
+    return [
+        replace(each, status=S.CANCELLED if each.n in undone else each.status, collects=None)
+        for each in steps
+        if each.parent is None
+    ]
 
 
 def end_overdue(tx: Transaction, run_id: str, by_deadline: bool, window: Window, now: float) -> list[Dispatch]:

@@ -371,6 +371,7 @@ def _matches(run: Run, where: RunFilter) -> bool:
         where.status in (None, run.status)
         and where.name in (None, new.name)
         and where.job_id in (None, new.job_id)
+        and where.has_error(run.error)
         and (where.since is None or run.created_at >= where.since)
         and all(key in new.metadata and new.metadata[key] == value for key, value in where.metadata.items())
     )

@@ -30,8 +30,8 @@ class Step:
 
     __slots__ = (
         "announced", "attempts", "claims", "collects", "completed_at", "crashes", "created_at", "due_at", "error",
-        "fallback", "feeds", "generation", "n", "output", "parent", "parked", "parts_broken", "parts_left", "place", "priority",
-        "progress", "queue", "resends", "row", "run", "saved", "sent_at", "started_at", "status", "worker",
+        "fallback", "feeds", "generation", "n", "output", "parent", "parked", "parts_broken", "parts_left", "place",
+        "priority", "progress", "queue", "resends", "row", "run", "saved", "sent_at", "started_at", "status", "worker",
     )  # fmt: skip
 
     def __init__(self, run: "Run", row: StepRow, now: float) -> None:

@@ -8,13 +8,25 @@ import hashlib
 from functools import cache
 from importlib.resources import files
 
-_SHARED = ("core", "run", "window", "effects", "jobs", "transitions", "adding", "creating", "notes", "begin")
+_SHARED = (
+    "core",
+    "run",
+    "window",
+    "effects",
+    "jobs",
+    "transitions",
+    "adding",
+    "creating",
+    "notes",
+    "steering",
+    "begin",
+)
 """What operations are made of, in the order in which it builds on each other."""
 _OPERATIONS = (
     "create", "stage_run", "stage_parts", "claim", "record", "cancel", "due", "refill", "resend", "announce", "emit",
     "release_lease", "reserve", "prune", "prune_loose", "prunable", "count_steps", "orphans", "read_steps", "counts",
     "find_step", "list_runs", "depth", "events_of_run", "save_checkpoint", "tell", "put_job", "delete_job", "read_jobs",
-    "due_jobs", "fire",
+    "due_jobs", "fire", "pause", "resume", "retry", "fork",
 )  # fmt: skip
 
 

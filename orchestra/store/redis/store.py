@@ -27,6 +27,7 @@ from orchestra.store.contract import (
 )
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
+from orchestra.store.redis.control import RedisControl
 from orchestra.store.redis.creation import creation
 from orchestra.store.redis.jobs import RedisJobs
 from orchestra.store.redis.notes import RedisNotes
@@ -36,7 +37,7 @@ from orchestra.store.window import LiveWindow
 _PAGE = 500
 
 
-class RedisStore(RedisJobs, RedisNotes):
+class RedisStore(RedisJobs, RedisNotes, RedisControl):
     """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
     The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is
@@ -358,5 +359,7 @@ def _meets(run: RunRecord, where: RunFilter) -> bool:
     if where.name is not None and run.name != where.name:
         return False
     if where.status is not None and run.status is not where.status:
+        return False
+    if not where.has_error(run.error):
         return False
     return all(key in run.metadata and run.metadata[key] == value for key, value in where.metadata.items())

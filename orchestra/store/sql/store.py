@@ -25,7 +25,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, control, log, notes, results, retention
+from orchestra.store.sql import census, control, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -92,6 +92,28 @@ class SqlStore:
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
         window = self._window.at(now)
         return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
+
+    def create_within(self, connection: object, run: NewRun, now: float, then: Callable[[Created], object]) -> Created:
+        """Create a run in a transaction of the caller's own, and call ``then`` once that has been committed.
+
+        Raises:
+            InvalidOption: The connection is none of SQLAlchemy's, or leads to another database.
+            KeyConflict: See ``create_runs``.
+        """
+        window = self._window.at(now)
+
+        def block(inner: Transaction) -> Created:
+            tx = SqlTransaction(inner, results.Packing(self._result_limit))
+            return transitions.create_runs(tx, [run], window, now)[0]
+
+        def committed() -> None:
+            for listener in self._listeners:
+                listener()
+            then(created)
+
+        created = within.write(self._database, connection, block)
+        within.after_commit(connection, lambda: self.run(created.run_id) is not None, committed)
+        return created
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
         return self._write(lambda tx: transitions.claim(tx, message, worker, now))
