@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,10 @@ class Cluster:
             TRACE: str(self.trace),
             **self._settings,
         }
+
+    def closing(self, end: Callable[[], object]) -> None:
+        """Do this when the test is over."""
+        self._open.callback(end)
 
     def orchestrator(self, **options: Any) -> Orchestrator:
         """Return a producer in this process."""

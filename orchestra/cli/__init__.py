@@ -9,7 +9,11 @@ import orchestra
 from orchestra.cli import store
 from orchestra.cli.beat import beat
 from orchestra.cli.demo.command import demo
+from orchestra.cli.doctor import doctor
+from orchestra.cli.events import events
 from orchestra.cli.jobs import jobs
+from orchestra.cli.runs import runs
+from orchestra.cli.submit import run, submit
 from orchestra.cli.worker import worker
 from orchestra.errors import OrchestraError
 
@@ -20,9 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(worker)
-app.command()(beat)
+for command in (demo, run, submit, worker, beat, events, doctor):
+    app.command()(command)
+app.add_typer(runs, name="runs")
 app.add_typer(jobs, name="jobs")
 app.add_typer(store.app)
 

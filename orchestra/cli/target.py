@@ -4,9 +4,12 @@ import functools
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from orchestra.client import Orchestrator
 from orchestra.errors import SettingsError
+from orchestra.model.function import WorkflowFunction
+from orchestra.model.workflow import Workflow
 
 
 def load(target: str | None) -> Orchestrator:
@@ -32,18 +35,58 @@ def attribute(target: str, option: str) -> object:
     Raises:
         SettingsError: There is no such module or attribute.
     """
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     module_name, _colon, name = target.partition(":")
     if not (module_name and name):
         raise SettingsError(
             f"{option} {target!r} is not possible: expected module:attribute, such as project.flows:orch"
         )
+    return _attribute(_module(module_name, Path.cwd(), option), name, f"{option} {target!r}")
+
+
+def workload(what: str) -> tuple[ModuleType, object]:
+    """Return the workflow or task that ``file.py``, ``file.py:name`` or ``module:name`` means, and its module.
+
+    A file is imported by its name from its folder, as workers there import it.
+
+    Raises:
+        SettingsError: There is no such file, module or attribute, or the file has no workflow, or several.
+    """
+    where, _colon, name = what.partition(":")
+    path = Path(where)
+    if path.suffix != ".py":
+        if not name:
+            raise SettingsError(f"{what!r} is not possible: expected file.py, file.py:name or module:name")
+        module = _module(where, Path.cwd(), "")
+    elif not path.is_file():
+        raise SettingsError(f"there is no file {where!r} in {str(Path.cwd())!r}")
+    else:
+        module = _module(path.stem, path.absolute().parent, "")
+    return module, _attribute(module, name, repr(what)) if name else _only_workflow(module, what)
+
+
+def _only_workflow(module: ModuleType, what: str) -> object:
+    found: dict[str, object] = {}
+    for name, each in vars(module).items():
+        own = isinstance(each, Workflow) or (isinstance(each, WorkflowFunction) and each.__module__ == module.__name__)
+        if own:
+            found[name] = each
+    if len(found) == 1:
+        return next(iter(found.values()))
+    which = f"has several: {', '.join(found)}" if found else "has no workflow"
+    raise SettingsError(f"{what!r} {which}; say which to run, as {what}:NAME")
+
+
+def _module(name: str, folder: Path, option: str) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise SettingsError(f"{option} {target!r}: {error}; the current folder is {str(Path.cwd())!r}") from error
+        raise SettingsError(f"{option} {name!r}: {error}; the current folder is {str(Path.cwd())!r}".strip()) from error
+
+
+def _attribute(module: ModuleType, name: str, what: str) -> object:
     try:
         return functools.reduce(getattr, name.split("."), module)
     except AttributeError:
-        raise SettingsError(f"{option} {target!r}: module {module_name!r} has no {name!r}") from None
+        raise SettingsError(f"{what}: module {module.__name__!r} has no {name!r}") from None

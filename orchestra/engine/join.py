@@ -1,5 +1,6 @@
 """Joins: what the arrival of a predecessor means for the steps that wait. Pure."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,3 +50,17 @@ def verdict(arrivals: Arrivals) -> Verdict:
     if arrivals.broken:
         return Verdict.BREAK
     return Verdict.RELEASE if arrivals.live else Verdict.SKIP
+
+
+Edges = tuple[int, int | None, Sequence[Sequence[int]] | None]
+"""A step's number, the join that it waits for, and the joins that it feeds (as ``StepRow.feeds``)."""
+
+
+def predecessors(steps: Iterable[Edges]) -> dict[int, Sequence[int]]:
+    """Return what each step waits for, by number; steps behind the same join share the list."""
+    every = list(steps)
+    parts: dict[int, list[int]] = {}
+    for n, _waits_for, feeds in every:
+        for join, *_about in feeds or ():
+            parts.setdefault(join, []).append(n)
+    return {n: parts.get(join, []) for n, join, _feeds in every if join is not None}

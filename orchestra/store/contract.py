@@ -22,11 +22,13 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
 from orchestra.store.control import Control
+from orchestra.store.cursors import Cursor, Cursors
 from orchestra.store.jobs import Fired, Firing, Jobs
 from orchestra.store.notes import Notes
 from orchestra.store.values import (
     PER_SLOT,
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
@@ -40,7 +42,7 @@ from orchestra.store.values import (
 )
 
 
-class Store(Control, Jobs, Notes, Protocol):
+class Store(Control, Jobs, Notes, Cursors, Protocol):
     """Where runs, steps, results, joins and events are kept."""
 
     url: str
@@ -188,6 +190,17 @@ class Store(Control, Jobs, Notes, Protocol):
         """Return the number of QUEUED steps of each queue."""
         ...
 
+    def backlog(self) -> list[Backlog]:
+        """Return what is ready, by queue and priority in this order."""
+        ...
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        """Return the numbers of the steps that each step of a run waits for, or waited for, by its own number.
+
+        Steps that wait for none are left out. Those that wait for the same ones share the sequence.
+        """
+        ...
+
     def open_queues(self) -> list[str]:
         """Return the queues of all open steps; empty when there is no work. Looks at every open step."""
         ...
@@ -243,10 +256,12 @@ class Store(Control, Jobs, Notes, Protocol):
 __all__ = [
     "PER_SLOT",
     "WINDOW",
+    "Backlog",
     "Census",
     "ClaimRef",
     "Claimed",
     "Created",
+    "Cursor",
     "Dispatch",
     "Event",
     "Fired",

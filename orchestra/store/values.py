@@ -126,6 +126,18 @@ class Lease:
     slots: int
     started_at: float
     expires_at: float
+    renewed_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is ready on a queue at one priority."""
+
+    queue: str
+    priority: int
+    ready: int
+    sent_since: float | None
+    """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import islice, takewhile
 from operator import itemgetter
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
 from orchestra.model.event import Event
@@ -19,10 +20,12 @@ from orchestra.model.status import TaskStatus
 from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
     Created,
+    Cursor,
     Dispatch,
     Fired,
     Firing,
@@ -232,6 +235,28 @@ class MemoryStore:
             found = [] if run is None else [line for line in run.lines if n in (None, line.n)]
             return found[max(0, len(found) - limit) :]
 
+    # --- subscribers --------------------------------------------------------------------------------------------
+
+    def take_cursor(self, name: str, holder: str, start: int, now: float, until: float, instead_of: str = "") -> Cursor:
+        with self._reading() as tables:
+            cursor, held_until = tables.cursors.get(name, (Cursor(start, holder), 0.0))
+            if cursor.holder in (holder, instead_of) or held_until <= now:
+                cursor, held_until = Cursor(cursor.seq, holder), until
+            tables.cursors[name] = cursor, held_until
+            return cursor
+
+    def move_cursor(self, name: str, holder: str, seq: int, until: float) -> bool:
+        with self._reading() as tables:
+            cursor, _until = tables.cursors.get(name, (None, 0.0))
+            if cursor is None or cursor.holder != holder:
+                return False
+            tables.cursors[name] = Cursor(seq, holder), until
+            return True
+
+    def drop_cursor(self, name: str) -> bool:
+        with self._reading() as tables:
+            return tables.cursors.pop(name, None) is not None
+
     # --- workers ------------------------------------------------------------------------------------------------
 
     def renew(self, lease: Lease) -> None:
@@ -304,6 +329,23 @@ class MemoryStore:
                 for name, queue in tables.queues.items()
             }
             return {name: length for name, length in lengths.items() if length}
+
+    def backlog(self) -> list[Backlog]:
+        with self._reading() as tables:
+            found: list[Backlog] = []
+            for name, queue in sorted(tables.queues.items()):
+                for priority in sorted({*queue.lengths, *queue.sent}):
+                    sent = queue.sent.get(priority, {})
+                    ready = queue.lengths.get(priority, 0) + len(sent)
+                    since = min((step.sent_at for step in sent if step.sent_at is not None), default=None)
+                    found += [Backlog(name, priority, ready, since)] if ready else []
+            return found
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            numbered = [] if run is None else sorted(run.steps.items())
+            return predecessors((n, step.row.waits_for, step.feeds) for n, step in numbered)
 
     def open_queues(self) -> list[str]:
         with self._reading() as tables:

@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from typing import Any
@@ -58,7 +58,12 @@ class Address:
 class Connection:
     """The connections of one store. Threads share them; a forked child makes its own."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(
+        self,
+        address: Address,
+        library: Callable[[], tuple[str, str]] = library,
+        encoding_errors: str = "surrogatepass",
+    ) -> None:
         self.url = address.shown
         self.key = f"{{{address.prefix}}}:"
         """What every key begins with: one hash tag for the whole store."""
@@ -68,14 +73,14 @@ class Connection:
                 protocol=2,  # the answers of scripts are the same in both; this one is quicker to read
                 decode_responses=True,
                 # Texts of users may hold half of a surrogate pair; they come back as they went.
-                encoding_errors="surrogatepass",
+                encoding_errors=encoding_errors,
                 socket_timeout=_TIMEOUT_S,
                 socket_connect_timeout=_TIMEOUT_S,
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
             raise SettingsError(f"store={self.url!r} is not possible: {error}") from None
-        self._library, _text = library()
+        self._library, self._text = library()
         self._closed = False
         self._begin()
 
@@ -113,7 +118,7 @@ class Connection:
 
     def _load(self, waits: Iterator[float]) -> None:
         try:
-            self._send(("FUNCTION", "LOAD", library()[1]))
+            self._send(("FUNCTION", "LOAD", self._text))
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             self._wait(waits, error)
         except exceptions.ResponseError as error:
@@ -122,6 +127,10 @@ class Connection:
                     f"store {self.url}: functions cannot be loaded: {error}; it must be Redis 7.0, Valkey 7.2 or newer,"
                     " and its user must be allowed FUNCTION LOAD and FCALL"
                 ) from error
+
+    def another(self) -> Any:
+        """Return a connection of the driver for somebody else's use."""
+        return self._pool.make_connection()
 
     def close(self) -> None:
         """Close; a second time does nothing."""

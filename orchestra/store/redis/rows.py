@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestra.engine.join import Edges
 from orchestra.engine.plan import StepInput
 from orchestra.engine.rows import StepRow
 from orchestra.model.event import Event
@@ -120,6 +121,12 @@ def record_of(ref: StepRef, state: str, facts: str, output: str | None, error: s
         claims, attempts, crashes, generation, output, error_of(error), worker or None, float(created), _time(due),
         _time(started), _time(ended), _none(parent),
     )  # fmt: skip
+
+
+def edges_of(n: int, facts: str) -> Edges:
+    """Return how a step hangs together with others."""
+    _name, _key, _queue, _priority, _rank, _created, feeds, _parent, waits_for, *_rest = json.loads(facts)
+    return n, _none(waits_for), feeds or None
 
 
 def _time(text: str | bool) -> float | None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Expanded, Vanished, decide
 from orchestra.errors import KeyConflict, StoreUnavailable
 from orchestra.model.event import Event
@@ -14,10 +15,12 @@ from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
     Created,
+    Cursor,
     Dispatch,
     Lease,
     NewRun,
@@ -199,6 +202,19 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         self._connection.run("emit", rows.text_of(now), worker or "", entries, self._connection.token())
         self._tell()
 
+    # --- subscribers --------------------------------------------------------------------------------------------
+
+    def take_cursor(self, name: str, holder: str, start: int, now: float, until: float, instead_of: str = "") -> Cursor:
+        times = (rows.text_of(now), rows.text_of(until))
+        seq, its_holder = self._connection.run("take_cursor", name, holder, start, *times, instead_of or holder)
+        return Cursor(int(seq), its_holder)
+
+    def move_cursor(self, name: str, holder: str, seq: int, until: float) -> bool:
+        return self._connection.run("move_cursor", name, holder, seq, rows.text_of(until)) == 1
+
+    def drop_cursor(self, name: str) -> bool:
+        return self._connection.command("DEL", f"{self._key}cursor:{name}") == 1
+
     # --- workers ------------------------------------------------------------------------------------------------
 
     def renew(self, lease: Lease) -> None:
@@ -275,6 +291,21 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
     def depth(self) -> dict[str, int]:
         found = self._connection.run("depth")
         return {found[at]: found[at + 1] for at in range(0, len(found), 2)}
+
+    def backlog(self) -> list[Backlog]:
+        found = self._connection.run("backlog")
+        listed = [found[at : at + 4] for at in range(0, len(found), 4)]
+        return sorted(
+            (
+                Backlog(queue, priority, ready, float(since) if since else None)
+                for queue, priority, ready, since in listed
+            ),
+            key=lambda each: (each.queue, each.priority),
+        )
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        found = self._connection.run("read_steps", run_id, "")
+        return predecessors(rows.edges_of(found[at], found[at + 2]) for at in range(0, len(found), 4))
 
     def open_queues(self) -> list[str]:
         found = self._connection.command("HGETALL", f"{self._key}open")

@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 from orchestra.errors import StoreUnavailable
 from orchestra.store.sql.address import shown
 from orchestra.store.sql.statements import Statement
+from orchestra.store.task_results import Changed, Ears
 
 PATIENCE_S = 10.0
 """How long an operation is tried again before it is given up. Restarts of a server fit in."""
@@ -68,6 +69,12 @@ class Transaction:
         """Hold something until the transaction ends: alone, or together with others that do not ask to be alone.
 
         A database that has one writer at a time has nothing to do.
+        """
+
+    def tell(self, channel: str, text: str) -> None:
+        """Tell who listens on a channel, once this is committed.
+
+        Only a server can; of a file others see that it has changed.
         """
 
     @property
@@ -164,6 +171,10 @@ class Database(ABC):
     @abstractmethod
     def new_connection(self) -> Any:
         """Return a connection of the driver for somebody else's use. It begins no transactions by itself."""
+
+    @abstractmethod
+    def ears(self, channel: str, changed: Changed) -> Ears:
+        """Return ears for what is told on a channel."""
 
     @abstractmethod
     def close(self) -> None:

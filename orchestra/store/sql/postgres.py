@@ -4,7 +4,7 @@ import os
 import select
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
@@ -15,7 +15,9 @@ from sqlalchemy.pool import QueuePool
 
 from orchestra.errors import SettingsError, StoreUnavailable
 from orchestra.store.sql.database import Again, Database, Transaction, first_line
+from orchestra.store.sql.listening import PostgresEars
 from orchestra.store.sql.statements import Statement
+from orchestra.store.task_results import Changed, Ears
 
 KEPT, MOST = 4, 8
 """Connections that a process keeps open, and opens at most. Further threads wait for one."""
@@ -72,6 +74,10 @@ class PostgresTransaction(Transaction):
         # Advisory locks write nothing; row locks that many may share would write a multixact for each.
         self.execute(_LOCK_ALONE if alone else _LOCK_SHARED, {"name": name})
 
+    def tell(self, channel: str, text: str) -> None:
+        channel = cast(PostgresDatabase, self._database).channel(channel)
+        self.execute("SELECT pg_notify(%(channel)s, %(text)s)", {"channel": channel, "text": text})
+
     def writers(self, table: str) -> frozenset[str]:
         return frozenset(each for (each,) in self.execute(_WRITERS, {"name": table}).fetchall())
 
@@ -119,6 +125,13 @@ class PostgresDatabase(Database):
         schema = self.dialect.identifier_preparer.quote_identifier(self._schema)
         connection.execute(_SESSION.format(schema=schema), prepare=False)
         return connection
+
+    def channel(self, name: str) -> str:
+        """Return the name of a channel that no other store of the database uses."""
+        return f"{self._schema}.{name}"
+
+    def ears(self, channel: str, changed: Changed) -> Ears:
+        return PostgresEars(self, self.dialect.identifier_preparer.quote_identifier(self.channel(channel)), changed)
 
     def close(self) -> None:
         if not self._closed and self._pid == os.getpid():

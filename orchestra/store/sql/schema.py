@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 2
+VERSION = 3
 """Rises with every change of the tables."""
 
 metadata = MetaData()
@@ -219,6 +219,17 @@ leases = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    Column("renewed_at", Float, nullable=False, server_default="0"),
+    postgresql_with=_HOT,
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", Text, primary_key=True, comment="of a subscriber"),
+    Column("seq", BigInteger, nullable=False, comment="the last row of the log that it has dealt with"),
+    Column("holder", Text, nullable=False, comment="the process that reads for it"),
+    Column("held_until", Float, nullable=False),
     postgresql_with=_HOT,
 )
 
@@ -244,6 +255,57 @@ jobs = Table(
     # What is due is found without looking at what is not.
     Index("jobs_due", "due_at", sqlite_where=_ACTIVE, postgresql_where=_ACTIVE),
     postgresql_with=_HOT,
+)
+
+# What a Celery result backend keeps (``orchestra.store.task_results``); nothing else refers to it.
+task_results = Table(
+    "task_results",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("expires_at", Float),
+    Index("task_results_by_expiry", "expires_at"),
+    postgresql_with=_CLEANED,
+)
+
+task_groups = Table(
+    "task_groups",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("expires_at", Float),
+    Index("task_groups_by_expiry", "expires_at"),
+    postgresql_with=_CLEANED,
+)
+
+_COMPLETE = text("status = 'COMPLETE'")
+chords = Table(
+    "chords",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("status", Text, nullable=False, comment="OPEN, COMPLETE, DONE"),
+    Column("size", Integer),
+    Column("grown", Integer, nullable=False, comment="parts that other parts have added"),
+    Column("counted", Integer, nullable=False),
+    Column("claims", Integer, nullable=False),
+    Column("due_at", Float, comment="when the claim of a complete one runs out"),
+    Column("header", LargeBinary, comment="its shape, where it is no plain list"),
+    Column("callback", LargeBinary, comment="what to publish, once it is complete"),
+    Column("expires_at", Float),
+    Index("chords_overdue", "due_at", sqlite_where=_COMPLETE, postgresql_where=_COMPLETE),
+    Index("chords_by_expiry", "expires_at"),
+    postgresql_with=_HOT,
+)
+
+chord_parts = Table(
+    "chord_parts",
+    metadata,
+    Column("group_id", Text, primary_key=True),
+    Column("place", Integer, primary_key=True, autoincrement=False),
+    Column("task_id", Text, primary_key=True),
+    Column("payload", LargeBinary, nullable=False),
+    postgresql_with=_CLEANED,
 )
 
 meta = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))

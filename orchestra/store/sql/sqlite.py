@@ -15,6 +15,8 @@ from sqlalchemy.engine import URL
 from orchestra.errors import StoreUnavailable
 from orchestra.store.sql.address import in_memory
 from orchestra.store.sql.database import Again, Database, Transaction, first_line
+from orchestra.store.sql.listening import SqliteEars
+from orchestra.store.task_results import Changed, Ears
 
 BUSY_TIMEOUT_S = 10.0
 """How long SQLite itself waits for another process's transaction."""
@@ -56,6 +58,24 @@ class SqliteDatabase(Database):
         except sqlite3.Error as error:
             raise StoreUnavailable(self.url, first_line(error)) from error
         return connection
+
+    def ears(self, channel: str, changed: Changed) -> Ears:
+        return SqliteEars(self, changed)
+
+    @contextmanager
+    def counting(self) -> Generator[Callable[[], int]]:
+        """Give a function whose value is another one after every commit, of this process or another."""
+        with self._lock:
+            connection = self.new_connection()
+
+        def count() -> int:
+            with self._lock, self._errors():  # no fork in between
+                return connection.execute("PRAGMA data_version").fetchone()[0]
+
+        try:
+            yield count
+        finally:
+            connection.close()
 
     def close(self) -> None:
         with self._lock:

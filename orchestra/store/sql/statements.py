@@ -701,6 +701,24 @@ DEPTH = Statement(
     union_all(*_depth),
     ("queue", "count"),
 )
+_backlog = [
+    select(steps.c.queue, steps.c.priority, func.count(), oldest)
+    .where(_status(S.QUEUED), half)
+    .group_by(steps.c.queue, steps.c.priority)
+    for half, oldest in ((steps.c.sent_at.is_(None), null()), (steps.c.sent_at.is_not(None), func.min(steps.c.sent_at)))
+]
+BACKLOG = Statement(
+    "backlog",
+    "How many steps are ready, by queue and priority, and since when the first of them is with the broker.",
+    union_all(*_backlog),
+    ("queue", "priority", "count", "sent_since"),
+)
+EDGES = Statement(
+    "edges",
+    "How the steps of a run hang together.",
+    select(*_of("n", "waits_for", "feeds")).where(steps.c.run_id == _p("run_id")).order_by(steps.c.n),
+    ("n", "waits_for", "feeds"),
+)
 OPEN_QUEUES = Statement(
     "open queues", "Where work is left.", select(steps.c.queue).where(_status(*OPEN)).distinct(), ("queue",)
 )

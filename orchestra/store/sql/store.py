@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
 from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
@@ -12,10 +13,12 @@ from orchestra.model.status import TaskStatus
 from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
     WINDOW,
+    Backlog,
     Census,
     Claimed,
     ClaimRef,
     Created,
+    Cursor,
     Dispatch,
     Fired,
     Firing,
@@ -25,7 +28,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, control, log, notes, results, retention, within
+from orchestra.store.sql import census, control, cursors, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -242,6 +245,17 @@ class SqlStore:
     def logs(self, run_id: str, n: int | None, limit: int) -> Sequence[LogLine]:
         return notes.read_logs(self._database, run_id, n, limit)
 
+    # --- subscribers --------------------------------------------------------------------------------------------
+
+    def take_cursor(self, name: str, holder: str, start: int, now: float, until: float, instead_of: str = "") -> Cursor:
+        return cursors.take(self._database, name, holder, start, now, until, instead_of)
+
+    def move_cursor(self, name: str, holder: str, seq: int, until: float) -> bool:
+        return cursors.move(self._database, name, holder, seq, until)
+
+    def drop_cursor(self, name: str) -> bool:
+        return cursors.drop(self._database, name)
+
     # --- workers ------------------------------------------------------------------------------------------------
 
     def renew(self, lease: Lease) -> None:
@@ -304,6 +318,18 @@ class SqlStore:
         for queue, count in self._database.read(lambda tx: tx.all(sql.DEPTH)):
             counted[queue] = counted.get(queue, 0) + count
         return counted
+
+    def backlog(self) -> list[Backlog]:
+        found: dict[tuple[str, int], Backlog] = {}
+        for queue, priority, count, since in self._database.read(lambda tx: tx.all(sql.BACKLOG)):
+            known = found.get((queue, priority))
+            ready, earlier = (0, None) if known is None else (known.ready, known.sent_since)
+            found[queue, priority] = Backlog(queue, priority, ready + count, earlier if since is None else since)
+        return [each for _place, each in sorted(found.items())]
+
+    def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
+        rows = self._database.read(lambda tx: tx.all(sql.EDGES, run_id=run_id))
+        return predecessors((n, waits_for, loads(feeds)) for n, waits_for, feeds in rows)
 
     def open_queues(self) -> list[str]:
         return self._database.read(lambda tx: [queue for (queue,) in tx.all(sql.OPEN_QUEUES)])

@@ -8,7 +8,7 @@ from orchestra.testing.contract.desk import Desk, graph
 
 
 class Reading:
-    """``run``, ``runs``, ``step``, ``find_step``, ``steps``, ``counts``, ``outputs``, ``open_queues``."""
+    """``run``, ``runs``, ``step``, ``find_step``, ``steps``, ``counts``, ``outputs``, ``backlog`` and their like."""
 
     def test_what_is_not_there_is_none_or_empty(self, desk: Desk) -> None:
         store = desk.store
@@ -113,6 +113,33 @@ class Reading:
     def test_the_template_of_the_output_is_kept(self, desk: Desk) -> None:
         run = desk.create(graph([], [], result={"both": [{"$ref": 0}, {"$ref": 1}], "text": "x"}))
         assert desk.store.result_template(run) == {"both": [{"$ref": 0}, {"$ref": 1}], "text": "x"}
+
+    def test_the_backlog_is_counted_by_queue_and_priority(self, desk: Desk) -> None:
+        assert desk.store.backlog() == []
+        begun = desk.clock()
+        for priority, wide in ((5, 70), (2, 1)):
+            desk.create(graph(*(() for _ in range(wide))), priority=priority)
+            desk.clock.advance(1)
+        desk.create(graph([], s0={"options": StepOptions(10, "größe")}))
+        backlog = desk.store.backlog()
+        assert [(each.queue, each.priority, each.ready) for each in backlog] == [
+            ("größe", 10, 1), ("q", 2, 1), ("q", 5, 70),
+        ]  # fmt: skip
+        since = [each.sent_since for each in backlog]
+        assert [None if each is None else round(each - begun, 3) for each in since] == [2, 1, 0]
+
+    def test_what_has_been_claimed_is_no_backlog(self, desk: Desk) -> None:
+        run = desk.create(graph([], [0]))
+        desk.claim(run, 0)
+        assert desk.store.backlog() == []
+
+    def test_it_says_which_steps_a_step_waits_for(self, desk: Desk) -> None:
+        assert desk.store.predecessors("nowhere") == {}
+        run = desk.create(graph([], [], [0], [0, 1], [0, 1], [2, 3]))
+        expected = {2: [0], 3: [0, 1], 4: [0, 1], 5: [2, 3]}
+        assert {n: sorted(before) for n, before in desk.store.predecessors(run).items()} == expected
+        desk.complete(run, 0, 1)
+        assert {n: sorted(before) for n, before in desk.store.predecessors(run).items()} == expected
 
     def test_queues_with_work_are_those_of_open_steps(self, desk: Desk) -> None:
         shape = graph([], [0], [0], s1={"options": StepOptions(queue="b")}, s2={"options": StepOptions(queue="größe")})

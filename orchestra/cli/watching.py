@@ -1,0 +1,89 @@
+"""Watching: a run until its end, live on a terminal, as plain lines in a pipe."""
+
+import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from orchestra.cli.events import follow_log, line
+from orchestra.cli.options import short
+from orchestra.client import Orchestrator
+from orchestra.model.event import RUN_ENDS, TASK_ENDS
+from orchestra.model.status import TaskStatus, WorkflowStatus
+from orchestra.model.task import WorkflowRun
+
+_REFRESH_S = 0.2
+_SHOWN = 8
+
+
+def watch(orch: Orchestrator, run_id: str, *, plain: bool, console: Console) -> WorkflowRun:
+    """Show a run until it has ended, and return it."""
+    run = orch.get_run(run_id)
+    if plain or not console.is_terminal:
+        _lines(orch, run, console)
+    else:
+        _live(orch, run, console)
+    return orch.get_run(run_id)
+
+
+def status_of(run: WorkflowRun) -> int:
+    """Return the exit status of a command that waited for a run: 0 if it completed, else 1."""
+    return 0 if run.status is WorkflowStatus.COMPLETED else 1
+
+
+def _lines(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
+    names: dict[str, str] = {}
+    single = run.record.single
+    for event in follow_log(orch, 0, run.id):
+        if event.task_id is not None and event.task_id not in names:
+            names = {run.id if single else str(each.ref): each.name for each in orch.parts.store.steps(run.id)}
+        console.print(Text(line(event, names)), soft_wrap=True)
+        # A task that was submitted alone has no workflow events, but the id of its run.
+        if event.type in RUN_ENDS or (event.task_id == run.id and event.type in TASK_ENDS):
+            return
+
+
+def _live(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
+    with Live(_picture(orch, run), console=console, refresh_per_second=10) as live:
+        while not run.status.ended:
+            time.sleep(_REFRESH_S)
+            live.update(_picture(orch, run))
+        live.update(_picture(orch, run))
+
+
+def _picture(orch: Orchestrator, run: WorkflowRun) -> Group:
+    record = run.record
+    counts = orch.counts(run.id)
+    total = sum(counts.values())
+    done = sum(count for status, count in counts.items() if status.ended)
+    until = record.completed_at or time.time()
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        Text(record.name, style="bold"),
+        Text(record.status, style=_STYLES.get(record.status, "cyan")),
+        ProgressBar(total=max(1, total), completed=done, width=30),
+        f"{done:,} of {total:,} steps",
+        short(max(0.0, until - record.created_at)),
+    )
+    rows = Table.grid(padding=(0, 2))
+    running = orch.running(run.id) if not record.status.ended else []
+    for each in running[:_SHOWN]:
+        rows.add_row("  ▶", Text(each.name), Text((each.worker or "").partition("/")[0], style="dim"))
+    if len(running) > _SHOWN:
+        rows.add_row("", f"and {len(running) - _SHOWN} more")
+    if counts.get(TaskStatus.RETRYING):
+        rows.add_row("  ↻", f"{counts[TaskStatus.RETRYING]} wait to be tried again")
+    if record.error is not None:
+        rows.add_row("  ✘", Text(f"{record.error.type}: {record.error}".splitlines()[0], style="red"))
+    return Group(head, rows)
+
+
+_STYLES = {
+    WorkflowStatus.COMPLETED: "bold green",
+    WorkflowStatus.FAILED: "bold red",
+    WorkflowStatus.CANCELLED: "magenta",
+    WorkflowStatus.PAUSED: "yellow",
+}
