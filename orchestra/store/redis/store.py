@@ -110,7 +110,7 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         answer = self._connection.run("claim", run_id, n, generation, worker, rows.text_of(now), token)
         if len(answer) == 2:
             status = TaskStatus(answer[1]) if answer[1] else None
-            reason = "no such step" if status is None else f"it is {status}, or the message is an old one"
+            reason = "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
             return Refused(status, reason)
         *state, facts, given, named, inherited = answer
         claimed = rows.claimed_of(message, state, facts, given)

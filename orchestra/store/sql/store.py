@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
@@ -96,7 +96,7 @@ class SqlStore:
         window = self._window.at(now)
         return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
 
-    def create_within(self, connection: object, run: NewRun, now: float, then: Callable[[Created], object]) -> Created:
+    def create_within(self, connection: Any, run: NewRun, now: float, then: Callable[[Created], object]) -> Created:
         """Create a run in a transaction of the caller's own, and call ``then`` once that has been committed.
 
         Raises:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, event
 
 from orchestra.errors import InvalidOption
-from orchestra.store.sql.database import Database, Transaction
+from orchestra.store.sql.database import Database, Row, Transaction
 
 T = TypeVar("T")
 PATIENCE_S = 10.0
@@ -41,7 +41,9 @@ def write(database: Database, connection: object, block: Callable[[Transaction],
     cursor = connection.connection.cursor()
     try:
         with _in_schema(database, cursor):
-            if _where(database, cursor) != database.read(lambda tx: _where(database, tx.execute)):
+            if _where(Transaction(cursor, database), database.kind) != database.read(
+                lambda tx: _where(tx, database.kind)
+            ):
                 raise _elsewhere(connection, database)
             return block(Transaction(cursor, database))
     finally:
@@ -78,15 +80,13 @@ def _elsewhere(connection: Connection, database: Database) -> InvalidOption:
     return InvalidOption("connection", shown, f"a connection to the database of the store, {database.url}")
 
 
-def _where(database: Database, cursor: Any) -> object:
+def _where(tx: Transaction, kind: str) -> object:
     """Return what tells one database from all others."""
-    execute = cursor if callable(cursor) else cursor.execute
-    if database.kind == "postgresql":
-        result = execute(_WHERE)
-        return tuple((result or cursor).fetchone())
-    result = execute("PRAGMA database_list")
-    files = [row[2] for row in (result or cursor).fetchall() if row[1] == "main"]
-    return str(Path(files[0]).resolve()) if files and files[0] else object()
+    rows: list[Row] = tx.execute(_WHERE if kind == "postgresql" else "PRAGMA database_list").fetchall()
+    if kind == "postgresql":
+        return [tuple(row) for row in rows]
+    files = [Path(str(row[2])).resolve() for row in rows if row[1] == "main" and row[2]]
+    return files or object()  # one in memory is equal to none
 
 
 @contextmanager
