@@ -182,6 +182,10 @@ class Reconciler:
     def _conserve(self, at: float, busy: int) -> None:
         """An idle worker that hears nothing while steps are ready concludes that their messages were lost."""
         if at - self._heard_at < UNHEARD_S:
+            if (
+                self._rounds
+            ):  # it may be over with those that it sent: look again when that is known, not a second later
+                self._inspect_at = self._heard_at + UNHEARD_S
             return
         limit = to_resend(slots=self.slots, busy=busy, heard_ago_s=at - self._heard_at, rounds=self._rounds)
         if not limit:
