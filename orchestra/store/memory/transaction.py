@@ -199,7 +199,12 @@ class MemoryTransaction(MemoryControl):
         sent: list[Dispatch] = []
         for step in released:
             queue = self.tables.queues[step.queue]
-            is_sent = at_once is not None and queue.best() is None and queue.count_sent(step.priority) < at_once
+            is_sent = (
+                at_once is not None
+                and not step.parked
+                and queue.best() is None
+                and queue.count_sent(step.priority) < at_once
+            )
             self.change(step, status=S.QUEUED, sent_at=now if is_sent else None)
             if is_sent:
                 sent.append(step.dispatch())

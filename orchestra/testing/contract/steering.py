@@ -51,6 +51,17 @@ class Steering:
         desk.resume(run)
         assert desk.sent_of(run) == [1, 2]
 
+    def test_the_next_link_of_a_chain_waits_as_well(self, desk: Desk) -> None:
+        run = desk.create(graph([], [0]))
+        running = desk.claim(run, 0)
+        desk.pause(run)
+        desk.sent.clear()
+        desk.record(running, Completed("1"))
+        assert (desk.statuses(run), desk.sent) == ("CO QU", [])
+        desk.resume(run)
+        assert desk.sent_of(run) == [1]
+        desk.complete(run, 1)
+
     def test_what_a_running_step_turns_into_waits(self, desk: Desk) -> None:
         run = desk.create(graph([], s0=a_map(2)))
         claimed = desk.claim(run, 0)
