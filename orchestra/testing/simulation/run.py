@@ -194,10 +194,11 @@ class Play:
         cycle, run_id = self._cycle_of(process), submission.run.id
         for after_s, for_s in submission.pauses:
             self.world.sleep(after_s)
-            self._patiently(lambda: cycle.store.pause(run_id, cycle.clock()))
+            paused = self._patiently(lambda: cycle.store.pause(run_id, cycle.clock()))
+            cycle.send(paused.dispatches if paused else ())
             self.world.sleep(for_s)
-            recorded = self._patiently(lambda: cycle.store.resume(run_id, cycle.clock()))
-            cycle.send(recorded.dispatches if recorded else ())
+            resumed = self._patiently(lambda: cycle.store.resume(run_id, cycle.clock()))
+            cycle.send(resumed.dispatches if resumed else ())
         process.alive = False
         self._pending -= 1
 
