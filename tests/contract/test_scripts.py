@@ -159,6 +159,7 @@ class Scripts(RuleBasedStateMachine):
         return answers[0]
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("examples", [6, pytest.param(200, marks=pytest.mark.soak)])
 def test_random_scripts_end_alike_on_every_store(examples: int, redis_url: str) -> None:
     urls = ("memory://", "sqlite://", f"{redis_url}?prefix=scripts-MARK")
