@@ -14,7 +14,7 @@ from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
 from orchestra.store.memory.control import MemoryControl
 from orchestra.store.memory.tables import EventRow, Join, Run, Step, Tables, Undo
-from orchestra.store.primitives import Ending, Hot, RunState
+from orchestra.store.primitives import Counted, Ending, Hot, RunState
 from orchestra.store.transitions import started_entry
 
 S = TaskStatus
@@ -63,11 +63,14 @@ class MemoryTransaction(MemoryControl):
         by_id = self.tables.runs.get(run_id)
         return None if by_id is None else (by_id.new.id, by_id.new.fingerprint, False)
 
-    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> None:
+    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> bool:
+        if self.taken(run.id, run.key) is not None:
+            return False
         kept = replace(run, metadata=dict(run.metadata), plan=replace(run.plan, steps=(), joins=()))
         added = Run(kept, remaining, steps, joins, now, deadline=run.deadline, expires_at=run.expires_at)
         self._undo.append(partial(self.tables.drop_run, added))
         self.tables.add_run(added)
+        return True
 
     def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None:
         run = self.tables.runs[run_id]
@@ -246,10 +249,14 @@ class MemoryTransaction(MemoryControl):
 
     # --- the end of a run ---------------------------------------------------------------------------------------
 
-    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
+    def count_run(self, run_id: str, now: float) -> Counted:
         run = self.tables.runs[run_id]
         self.set(run, remaining=run.remaining - 1)
-        return run.remaining, run.ending, run.error is not None
+        if run.remaining > 0 or run.completed_at is not None:
+            return Counted(None, run.new.single)
+        status = run.ending or (WorkflowStatus.COMPLETED if run.error is None else WorkflowStatus.FAILED)
+        self.set(run, status=status, completed_at=now)
+        return Counted(status, run.new.single)
 
     def run_state(self, run_id: str) -> RunState:
         run = self.tables.runs.get(run_id)
@@ -301,19 +308,18 @@ class MemoryTransaction(MemoryControl):
 
     # --- the window, timers, events -----------------------------------------------------------------------------
 
-    def best_waiting(self, queue: str, window: int) -> tuple[int, int] | None:
+    def pick(self, queue: str, window: int, now: float) -> tuple[list[Dispatch], bool]:
         its = self.tables.queues[queue]
         priority = its.best()
-        return None if priority is None else (priority, min(its.count_sent(priority), window))
-
-    def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]:
+        room = 0 if priority is None else window - its.count_sent(priority)
         picked: list[Dispatch] = []
-        for step in self.tables.queues[queue].take(priority):
-            self.change(step, sent_at=now)
-            picked.append(step.dispatch())
-            if len(picked) == room:
-                break
-        return picked
+        if priority is not None and room > 0:
+            for step in its.take(priority):
+                self.change(step, sent_at=now)
+                picked.append(step.dispatch())
+                if len(picked) == room:
+                    break
+        return picked, len(picked) < room
 
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]:
         found: list[tuple[StepRef, str, bool]] = []

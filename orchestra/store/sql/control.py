@@ -198,8 +198,11 @@ class SqlControl:
     """A part of ``SqlTransaction``."""
 
     tx: Transaction
+    _state: tuple[str, Row | None]
+    """What is known of a run that this transaction holds."""
 
     def set_paused(self, run_id: str, paused: bool) -> bool:
+        self._state = ("", None)
         return self.tx.one(PAUSE if paused else RESUME, run_id=run_id) is not None
 
     def park(self, run_id: str) -> list[str]:
@@ -216,6 +219,7 @@ class SqlControl:
         return [_standing(row) for row in self.tx.all(STANDING, run_id=run_id)], dead
 
     def reopen(self, run_id: str, remaining: int) -> None:
+        self._state = ("", None)
         self.tx.run(REOPEN, run_id=run_id, remaining=remaining)
 
     def set_back(self, run_id: str, to: Again) -> None:

@@ -1,5 +1,6 @@
 """SqlStore: the contract over a SQL database."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -82,7 +83,9 @@ class SqlStore:
 
         def block(inner: Transaction) -> tuple[T, bool]:
             tx = SqlTransaction(inner, packing)
-            return change(tx), tx.wrote_events
+            result = change(tx)
+            tx.flush()
+            return result, tx.wrote_events
 
         result, news = self._database.write(block)
         if news:
@@ -119,7 +122,13 @@ class SqlStore:
         return created
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
-        return self._write(lambda tx: transitions.claim(tx, message, worker, now))
+        attempts = itertools.count()
+
+        def block(inner: Transaction) -> Claimed | Refused:
+            tx = SqlTransaction(inner, results.Packing(), again=next(attempts) > 0)
+            return transitions.claim(tx, message, worker, now)
+
+        return self._database.singly(block)  # what it reads after the claim does not change any more
 
     def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
         (run_id, n), generation = message
