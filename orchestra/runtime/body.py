@@ -21,6 +21,7 @@ from orchestra.model.current import running
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import error_names
 from orchestra.runtime.codec import decode
+from orchestra.runtime.loop import elsewhere, wait
 from orchestra.store.contract import Claimed
 
 _LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8000, 8000
@@ -126,11 +127,16 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     function cannot be, from inside.
     """
     annotated = inspect.isfunction(function) and getattr(function, "__annotations__", None)
-    result = (_checked(function) if annotated else function)(*args, **kwargs)
+    called = _checked(function) if annotated else function
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    # A plain function may take its time; a coroutine function only makes a coroutine.
+    result = called(*args, **kwargs) if is_async else elsewhere(lambda: _listed(called(*args, **kwargs)))
     if inspect.isawaitable(result):
-        return asyncio.run(_awaited(result, timeout_s))
-    if inspect.isasyncgen(result):
-        return asyncio.run(_awaited(_collected(result), timeout_s))
+        return wait(_awaited(result, timeout_s))
+    return wait(_awaited(_collected(result), timeout_s)) if inspect.isasyncgen(result) else result
+
+
+def _listed(result: Any) -> Any:
     return list(cast(Iterator[Any], result)) if inspect.isgenerator(result) else result
 
 

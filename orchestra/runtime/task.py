@@ -68,6 +68,8 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass, r
     name = GENERIC
     acks_late = True
     max_retries = None
+    may_await = True
+    """Whether it turns out only when it runs; for the asyncio pool."""
 
     def _take(self, claimed: Claimed, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Arguments go to the function that the step names, not to this task."""

@@ -10,6 +10,7 @@ from celery.worker import state
 
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.asyncio_pool import DEFAULT_SLOTS, AsyncioPool
 from orchestra.runtime.beat import add_beat
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
@@ -20,7 +21,9 @@ from orchestra.runtime.stopping import Stopper
 from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
-POOLS = ("prefork", "threads", "solo")
+_OWN_POOLS = {"threads": ThreadPool, "asyncio": AsyncioPool}
+_SLOTS = {"solo": 1, "asyncio": DEFAULT_SLOTS}
+"""How many bodies run at once where nobody says; elsewhere one per CPU."""
 _WATCH_CHILDREN_S = 0.25
 _THREAD_LEASE = 6
 """Leases are so many times longer where bodies share the interpreter with the heartbeat: C code that holds the
@@ -72,6 +75,8 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
             queues.serve()
             # Before the pool forks: its children claim under the incarnation that they inherit.
             self._forks = forks = "prefork" in parent.pool_cls.__module__
+            if not forks:
+                adapter.in_one_process()
             self._watch: Any = None
             self._parent, self._stopper = parent, cast("Stopper | None", None)
             self._reconciler = Reconciler(
@@ -174,8 +179,8 @@ def run_worker(
         app.conf.worker_disable_prefetch = True
     worker: Any = app.Worker(
         hostname=name or f"orchestra-{os.getpid()}@{socket.gethostname()}",
-        pool=ThreadPool if pool == "threads" else pool,
-        concurrency=1 if pool == "solo" else concurrency,
+        pool=_OWN_POOLS.get(pool, pool),
+        concurrency=_SLOTS.get(pool, concurrency) if concurrency is None or pool == "solo" else concurrency,
         queues=list(queues),
         loglevel=loglevel,
         without_mingle=True,

@@ -16,6 +16,7 @@ import yaml
 import beat
 from beat.probe import alive
 from workers import APP_VARIABLE, Role
+from workers.agents import ROLE as AGENTS
 from workers.default import ROLE
 
 
@@ -50,6 +51,10 @@ def interpolated(text: str, **variables: str) -> str:
 
 def test_the_default_role_is_a_command_line_the_worker_understands() -> None:
     assert parse(ROLE.command("tasks:orch"))["pool"] == "prefork"
+
+
+def test_the_agents_role_runs_coroutines_on_one_loop() -> None:
+    assert parse(AGENTS.command("tasks:orch"))["pool"] == "asyncio"
 
 
 def test_the_beat_pod_is_a_command_line_that_is_understood() -> None:
