@@ -59,4 +59,4 @@ class _DurableRun(Durable):
             return to_jsonable_python(await handler(args))
 
         asked = {"tool": call.tool_name, "args": to_jsonable_python(args)}
-        return await self._kept.once(f"{self._at}/tool.{call.tool_call_id}", asked, make)
+        return await self._kept.once(f"{self._at}/tool.{self._requests}.{call.tool_call_id}", asked, make)

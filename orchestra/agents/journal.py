@@ -10,7 +10,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from orchestra.errors import NotInStep
 from orchestra.model.current import Current, current
@@ -24,7 +24,8 @@ class Journal:
     """The calls of one claim of a step; outside a step, nothing is kept."""
 
     def __init__(self, step: Current | None) -> None:
-        self._step = step
+        # Weakly: journals are kept for as long as their steps run.
+        self._step = (lambda: None) if step is None else ref(step)
         self._counts: dict[str, int] = {}
         self.live = 0
         """Calls that were made rather than read."""
@@ -42,7 +43,7 @@ class Journal:
         Args:
             request: JSON that says what is asked; two that differ are two calls.
         """
-        step = self._step
+        step = self._step()
         if step is None:
             return await make()
         asked = fingerprint(request)
