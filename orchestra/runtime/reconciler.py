@@ -170,6 +170,10 @@ class Reconciler:
 
         The store is asked first: what ends in between is recorded by then, and its claim is no longer the newest.
         """
+        if not self.slots:
+            # It is stopping, and Celery has forgotten what its children may still be doing. What they leave behind is
+            # reopened when they have ended, and the lease is given back.
+            return self._busy()
         claims = self._store.held(self.incarnation)
         self._stop({claim.ref.celery_id for claim in claims})
         unknown = {claim for claim in claims if not self._holds(claim)}
