@@ -41,7 +41,7 @@ class _DurableRun(Durable):
         """Ask the model, unless it was asked before."""
         self._requests += 1
         asked = {
-            "messages": ModelMessagesTypeAdapter.dump_python(request_context.messages, mode="json"),
+            "messages": [_said(each) for each in request_context.messages],
             "model": request_context.model.model_name,
         }
 
@@ -60,3 +60,12 @@ class _DurableRun(Durable):
 
         asked = {"tool": call.tool_name, "args": to_jsonable_python(args)}
         return await self._kept.once(f"{self._at}/tool.{self._requests}.{call.tool_call_id}", asked, make)
+
+
+_SAID = ("part_kind", "content", "tool_name", "args", "tool_call_id")
+
+
+def _said(message: Any) -> Any:
+    """Return what a message says. Asking a model leaves other marks on it, which a run that reads does not."""
+    (dumped,) = ModelMessagesTypeAdapter.dump_python([message], mode="json")
+    return [{key: part.get(key) for key in _SAID} for part in dumped["parts"]]

@@ -251,6 +251,7 @@ def kill_an_agent(cluster: Cluster, kills: int, seed: int) -> None:
     noted = cluster.noted()
     calls = {f"model {n + 1}" for n in range(11)} | {f"tool {n}" for n in range(10)}
     assert set(noted) == calls
+    assert not any("agent.diverged" in each.read_text() for each in cluster.folder.glob("*.log"))
     # No call that was recorded is made again: each kill can double the one that was in flight, and no other.
     assert sum(noted.values()) <= len(calls) + kills
     kept = orch.parts.store.checkpoints(StepRef(task.id, 0))
