@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
@@ -17,6 +17,7 @@ from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
+from orchestra.runtime.stopping import Stopper
 from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
@@ -77,6 +78,7 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
             if not forks:
                 adapter.in_one_process()
             self._watch: Any = None
+            self._parent, self._stopper = parent, cast("Stopper | None", None)
             self._reconciler = Reconciler(
                 adapter,
                 worker=parent.hostname,
@@ -87,6 +89,7 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
                 holds=_parent_holds if forks else adapter.holds,
                 busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
+                stop=self._stop,
             )
             self._thread = ReconcilerThread(self._reconciler)
             os.register_at_fork(after_in_child=adapter.forked)
@@ -109,6 +112,15 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
             signals.task_unknown.connect(self._unknown, weak=False)
             self._reconciler.start()
             self._thread.start()
+
+        def _stop(self, held: set[str]) -> None:
+            if self._forks and self._stopper is None:
+                self._stopper = Stopper(adapter.cycle.store, self._parent.pool, self._soon)
+            if self._stopper is not None:
+                self._stopper.look(held)
+
+        def _soon(self, function: Any, *args: Any) -> None:
+            self._parent.consumer.call_soon(function, *args)
 
         def _heard(self, **_: Any) -> None:
             self._reconciler.heard()

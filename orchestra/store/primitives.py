@@ -72,6 +72,12 @@ class RunState:
     single: bool
     goes_on: bool
     """Whether a failure leaves the rest of the run going."""
+    status: WorkflowStatus = WorkflowStatus.RUNNING
+
+    @property
+    def paused(self) -> bool:
+        """Whether what becomes ready is offered to nobody."""
+        return self.status is WorkflowStatus.PAUSED
 
 
 class Transaction(Protocol):
@@ -96,7 +102,7 @@ class Transaction(Protocol):
         """
         ...
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None: ...
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None: ...
     def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None: ...
     def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]: ...
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
@@ -127,7 +133,7 @@ class Transaction(Protocol):
         """Whether a WAITING step, or one that it is a part of, has a fallback and is no map."""
         ...
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         """Insert a QUEUED step with the input and the conditions of another one, and that as its parent.
 
         The other one waits for this part alone, collects its output, and has no fallback any more. Returns the queue.

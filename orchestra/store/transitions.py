@@ -144,7 +144,9 @@ def claim(tx: Transaction, message: MessageRef, worker: str, now: float) -> Clai
     claimed = tx.claim(message, worker, now)
     if claimed is None:
         status = tx.status(message.step)
-        return Refused(status, "no such step" if status is None else f"it is {status}, or the message is an old one")
+        return Refused(
+            status, "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
+        )
     given = StepInput.from_json(claimed.row.input)
     needs, waits_for = given.needs(), claimed.row.waits_for
     if not needs and not given.from_predecessors:
@@ -229,7 +231,8 @@ def _has_fallback(tx: Transaction, run_id: str, hot: Hot) -> bool:
 def _fall_back(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo | None) -> None:
     assert hot.fallback is not None, hot
     n, _join = tx.reserve(effects.run_id, 1, 0)
-    queue = tx.add_fallback(effects.run_id, hot.n, n, hot.fallback, effects.now)
+    parked = tx.run_state(effects.run_id).paused
+    queue = tx.add_fallback(effects.run_id, hot.n, n, hot.fallback, effects.now, parked=parked)
     effects.say("task.retrying", [hot.n], name=hot.name, error=str(error)[:500], fallback=hot.fallback[2])
     effects.say("task.submitted", [n], of=hot.n)
     effects.released([(n, queue)])
@@ -264,19 +267,25 @@ def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> O
         case Expanded(expansion) if not expansion.steps:
             return _gather(tx, effects, hot.n, 0, None, frozenset())
         case Rescheduled() | Reopened() | Expanded():
-            if tx.run_state(effects.run_id).ending is not None:
+            run = tx.run_state(effects.run_id)
+            if run.ending is not None:
                 # The run is only waiting for what is running to be over: nothing is begun any more.
                 tx.stop_one(StepRef(effects.run_id, hot.n), S.SKIPPED, _ENDING, effects.now)
                 effects.say("task.skipped", [hot.n], **about)
                 return [], _count_run(tx, effects)
-            _go_on(tx, effects, hot, change, about)
+            _go_on(tx, effects, hot, change, about, run.paused)
             return [], None
         case _:
             assert_never(change)
 
 
 def _go_on(
-    tx: Transaction, effects: Effects, hot: Hot, change: Rescheduled | Reopened | Expanded, about: Mapping[str, object]
+    tx: Transaction,
+    effects: Effects,
+    hot: Hot,
+    change: Rescheduled | Reopened | Expanded,
+    about: Mapping[str, object],
+    paused: bool,
 ) -> None:
     match change:
         case Rescheduled(error, after_s):
@@ -284,7 +293,7 @@ def _go_on(
         case Reopened(reason):
             effects.say("task.retrying", [hot.n], **about, error=reason, crashes=hot.crashes, after_s=0)
         case Expanded(expansion):
-            tx.add_steps(effects.run_id, expansion.steps, effects.now)
+            tx.add_steps(effects.run_id, expansion.steps, effects.now, parked=paused)
             tx.add_joins(effects.run_id, expansion.joins)
             effects.say("task.submitted", [step.n for step in expansion.steps], of=hot.n)
             effects.released([(step.n, step.queue) for step in expansion.steps if step.status is S.QUEUED])
@@ -423,7 +432,7 @@ def _end_early(
         effects.touch(*(queue for _n, queue in skipped))
     running = tx.count_running(run_id)
     tx.wait_for(run_id, running)
-    return _end_run(tx, effects, status) if running == 0 else None
+    return end_run(tx, effects, status) if running == 0 else None
 
 
 def _blamed(effects: Effects, name: str, error: ErrorInfo) -> ErrorInfo:
@@ -440,7 +449,8 @@ def _tell_end(effects: Effects, counted: Counted) -> WorkflowStatus | None:
     return counted.ended
 
 
-def _end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus | None:
+def end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus | None:
+    """Everything that the run waited for has ended."""
     single = tx.end_run(effects.run_id, status, effects.now)
     return None if single is None else _tell_end(effects, Counted(status, single))
 
@@ -468,7 +478,7 @@ def cancel(tx: Transaction, run_id: str, n: int | None, window: Window, now: flo
         stopped = tx.stop(run_id, S.CANCELLED, _CANCELLED, now, running_too=True)
         effects.say("task.cancelled", [number for number, _queue in stopped])
         effects.touch(*(queue for _number, queue in stopped))
-        ended = _end_run(tx, effects, run.ending or WorkflowStatus.CANCELLED)
+        ended = end_run(tx, effects, run.ending or WorkflowStatus.CANCELLED)
         return Recorded(effects.commit(), ended)
     effects.entries += tx.starts(run_id, n)
     stopped_one = tx.stop_one(StepRef(run_id, n), S.CANCELLED, _CANCELLED, now)

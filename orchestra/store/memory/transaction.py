@@ -12,6 +12,7 @@ from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
+from orchestra.store.memory.control import MemoryControl
 from orchestra.store.memory.tables import EventRow, Join, Run, Step, Tables, Undo
 from orchestra.store.primitives import Counted, Ending, Hot, RunState
 from orchestra.store.transitions import started_entry
@@ -20,7 +21,7 @@ S = TaskStatus
 _ENDED = RunState(ended=True, ending=None, single=False, goes_on=False)
 
 
-class MemoryTransaction:
+class MemoryTransaction(MemoryControl):
     """One transaction of the memory store, under its lock. Each method is the primitive of its name."""
 
     def __init__(self, tables: Tables) -> None:
@@ -66,12 +67,12 @@ class MemoryTransaction:
         if self.taken(run.id, run.key) is not None:
             return False
         kept = replace(run, metadata=dict(run.metadata), plan=replace(run.plan, steps=(), joins=()))
-        added = Run(kept, remaining, steps, joins, now)
+        added = Run(kept, remaining, steps, joins, now, deadline=run.deadline, expires_at=run.expires_at)
         self._undo.append(partial(self.tables.drop_run, added))
         self.tables.add_run(added)
         return True
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None:
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None:
         run = self.tables.runs[run_id]
         for row in steps:
             step = Step(run, row, now)
@@ -94,7 +95,7 @@ class MemoryTransaction:
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
         step = self.tables.step(*message.step)
-        if step is None or step.status is not S.QUEUED or step.generation != message.generation:
+        if step is None or step.status is not S.QUEUED or step.parked or step.generation != message.generation:
             return None
         self.change(step, status=S.RUNNING, claims=step.claims + 1, worker=worker, started_at=now, sent_at=None)
         return Claimed(ClaimRef(message, step.claims), step.row, step.attempts, step.crashes)
@@ -169,7 +170,7 @@ class MemoryTransaction:
             above = step.parent
         return False
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         step = self.tables.runs[run_id].steps[like]
         task, target, name = fallback
         row = replace(
@@ -201,7 +202,12 @@ class MemoryTransaction:
         sent: list[Dispatch] = []
         for step in released:
             queue = self.tables.queues[step.queue]
-            is_sent = at_once is not None and queue.best() is None and queue.count_sent(step.priority) < at_once
+            is_sent = (
+                at_once is not None
+                and not step.parked
+                and queue.best() is None
+                and queue.count_sent(step.priority) < at_once
+            )
             self.change(step, status=S.QUEUED, sent_at=now if is_sent else None)
             if is_sent:
                 sent.append(step.dispatch())
@@ -223,8 +229,12 @@ class MemoryTransaction:
 
     def release_part(self, run_id: str, parent: int) -> list[tuple[int, str]]:
         # Parts are released in order: those that wait are the last ones.
-        parts = self.tables.runs[run_id].parts[parent]
+        run = self.tables.runs[run_id]
+        parts = run.parts[parent]
         low, high = 0, len(parts)
+        if run.retried:
+            low = next((at for at, part in enumerate(parts) if part.status is S.PENDING), high)
+            high = low
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if parts[middle].status is S.PENDING else (middle + 1, high)
@@ -253,7 +263,7 @@ class MemoryTransaction:
         if run is None:
             return _ENDED
         goes_on = run.new.plan.on_failure == "continue"
-        return RunState(run.completed_at is not None, run.ending, run.new.single, goes_on)
+        return RunState(run.completed_at is not None, run.ending, run.new.single, goes_on, run.status)
 
     def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool:
         run = self.tables.runs[run_id]

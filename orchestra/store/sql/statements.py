@@ -78,6 +78,7 @@ _p: Any = bindparam
 _STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
 HOLDS_CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
 _RUN = runs.c.id == _p("run_id")
+UNPARKED = steps.c.parked == _sql("0")
 
 DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
 HOT = (
@@ -118,7 +119,7 @@ ADD_STEP = Statement(
     "A step as it begins; also the parts of a map.",
     insert(steps).values(
         {
-            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at")},
+            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at", "parked")},
             **{steps.c[name]: _sql("0") for name in _ZERO},
         }
     ),
@@ -153,7 +154,7 @@ CLAIM = Statement(
     "claim",
     "Take a step that is ready; the new claim number fences every earlier one.",
     update(steps)
-    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED))
+    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED), UNPARKED)
     .values(
         status=_text(S.RUNNING),
         claims=steps.c.claims + _sql("1"),
@@ -348,7 +349,7 @@ COUNT_RUN = Statement(
 _ended: Any = _end.returning(*_of(*HOT, "status")).cte("ended")
 _feeds_nothing = and_(_ended.c.status == _text(S.COMPLETED), _ended.c.feeds.is_(None), _ended.c.parent.is_(None), _RUN)
 _counted: Any = _count_run.where(_feeds_nothing).cte("counted")
-RUN_STATE_COLUMNS = ("completed_at", "ending", "single", "on_failure")
+RUN_STATE_COLUMNS = ("completed_at", "ending", "single", "on_failure", "status")
 END_IN_RUN = Statement(
     "end in run",
     "A claim came to its end; with it the run that waits for nothing but such steps counts it, or says how it stands.",
@@ -428,7 +429,7 @@ COUNT_RUNNING = Statement(
 )
 
 # --- the window -----------------------------------------------------------------------------------------------------
-_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None), steps.c.parked == _sql("0"))
+_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None), UNPARKED)
 _SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_not(None))
 # Not min(): PostgreSQL then reads all that waits unless its statistics are good.
 _first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).cte("first")
@@ -477,7 +478,7 @@ _others_sent: Any = (
     .correlate(steps)
     .scalar_subquery()
 )
-_has_room: Any = and_(~exists(_others_waiting), _others_sent < _p("window"))
+_has_room: Any = and_(UNPARKED, ~exists(_others_waiting), _others_sent < _p("window"))
 RELEASE_ONE = Statement(
     "release one",
     "A join with one body is complete: it goes to the broker at once, if nothing waits and the window has room.",
@@ -717,7 +718,7 @@ NAMED_OUTPUTS = Statement(
 # Two parts, since each of the partial indexes holds one: together they are read instead of the table.
 _depth = [
     select(steps.c.queue, func.count()).where(_status(S.QUEUED), half).group_by(steps.c.queue)
-    for half in (steps.c.sent_at.is_(None), steps.c.sent_at.is_not(None))
+    for half in (and_(steps.c.sent_at.is_(None), UNPARKED), steps.c.sent_at.is_not(None))
 ]
 DEPTH = Statement(
     "depth",

@@ -15,6 +15,7 @@ from orchestra.store.entries import Entry
 from orchestra.store.primitives import Counted, Ending, Hot, RunState
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql import wide
+from orchestra.store.sql.control import SqlControl
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.results import MARKER, PUT_RESULT, Packing, all_whole, whole
 from orchestra.store.sql.rows import (
@@ -33,7 +34,7 @@ from orchestra.store.transitions import started_entry
 _UNKNOWN: tuple[str, Row | None] = ("", None)
 
 
-class SqlTransaction:
+class SqlTransaction(SqlControl):
     """One transaction of the SQL store. Each method is the primitive of its name.
 
     Args:
@@ -81,8 +82,9 @@ class SqlTransaction:
         )
         return row is not None
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None:
-        self.tx.many(sql.ADD_STEP, [{**columns_of(step), "run_id": run_id, "created_at": now} for step in steps])
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None:
+        about = {"run_id": run_id, "created_at": now, "parked": int(parked)}
+        self.tx.many(sql.ADD_STEP, [{**columns_of(step), **about} for step in steps])
 
     def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None:
         none = {"run_id": run_id, "live": 0, "broken": 0, "dead": ""}
@@ -164,7 +166,7 @@ class SqlTransaction:
         row = self.tx.one(sql.END_IN_RUN, **parameters, now=ending.completed_at)
         if row is None:
             return None
-        hot, (status, completed_at, single), state = row[: len(sql.HOT)], row[len(sql.HOT) : -4], row[-4:]
+        hot, (status, completed_at, single), state = _parts(row)
         ended = self._ended(claim.ref.step, hot, body)
         if status is None:
             self._state = claim.ref.step.run_id, state
@@ -203,7 +205,7 @@ class SqlTransaction:
                 return True
         return False
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         row = self.tx.one(sql.ROW_OF, run_id=run_id, n=like)
         assert row is not None, (run_id, like)
         task, target, name = fallback
@@ -211,7 +213,7 @@ class SqlTransaction:
             step_row_of(row), n=n, key=name, name=name, task=task, target=target, status=TaskStatus.QUEUED, parent=like,
             is_map=False, feeds=None, chain=None, fallback=None, retry=None,
         )  # fmt: skip
-        self.add_steps(run_id, [step], now)
+        self.add_steps(run_id, [step], now, parked=parked)
         self.tx.run(sql.FALL_BACK, run_id=run_id, n=like, part=n)
         return step.queue
 
@@ -255,9 +257,9 @@ class SqlTransaction:
         row = known if known_id == run_id else self.tx.one(sql.RUN_STATE, run_id=run_id)
         if row is None:
             return RunState(ended=True, ending=None, single=False, goes_on=False)
-        completed_at, ending, single, on_failure = row
-        known = WorkflowStatus(ending) if ending else None
-        return RunState(completed_at is not None, known, bool(single), on_failure == "continue")
+        completed_at, ending, single, on_failure, status = row
+        known, its = WorkflowStatus(ending) if ending else None, WorkflowStatus(status)
+        return RunState(completed_at is not None, known, bool(single), on_failure == "continue", its)
 
     def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool:
         self._state = _UNKNOWN
@@ -363,6 +365,12 @@ class SqlTransaction:
 
 def _counted(status: str, completed_at: float | None, single: int, now: float | None) -> Counted:
     return Counted(WorkflowStatus(status) if completed_at is not None and completed_at == now else None, bool(single))
+
+
+def _parts(row: Row) -> tuple[Row, Row, Row]:
+    """Return the columns HOT, COUNTED and RUN_STATE_COLUMNS."""
+    first, last = len(sql.HOT), len(sql.RUN_STATE_COLUMNS)
+    return row[:first], row[first:-last], row[-last:]
 
 
 def _claim(claim: ClaimRef) -> dict[str, Any]:
