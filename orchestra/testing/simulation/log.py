@@ -39,13 +39,14 @@ def check(view: RunView, events: Sequence[Event]) -> None:
     started: dict[str, int] = {}
     run_ended: str | None = None
     for event in events:
-        if run_ended is not None:
+        if run_ended is not None and event.type != "workflow.retried":
             raise Violation(_RULE, f"{event.type} of {event.task_id} after {run_ended} of {view.id}")
         if event.task_id is None:
             run_ended = event.type if event.type in RUN_ENDS else None
             continue
         before = last.get(event.task_id)
-        if before not in _AFTER[event.type]:
+        by_hand = event.type == "task.retrying" and event.data.get("by") == "request"
+        if before not in (TASK_ENDS if by_hand else _AFTER[event.type]):
             raise Violation(_RULE, f"{event.type} of {event.task_id} after {before}")
         last[event.task_id] = event.type
         if event.type == "task.started":
