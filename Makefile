@@ -8,6 +8,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
+# Most tests wait for processes more than they compute, so more of them run at once than there are cores.
+JOBS ?= 4
+# No test of a kind is no failure: ARGS may ask for the other kind.
+tests = $(BIN)/pytest $(1) $(ARGS) || [ $$? -eq 5 ] || failed=1
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,7 +20,8 @@ demo: $(VENV)/base.stamp ## Analyse this machine's standard library as one durab
 	$(BIN)/orchestra demo $(ARGS)
 
 test: $(VENV)/all.stamp ## Run all tests; servers they need are found, started or installed (ARGS="-k name", ...)
-	$(BIN)/pytest $(ARGS)
+	@failed=0; $(call tests,-m "not soak and not alone" -n $(JOBS) --dist loadscope); \
+	$(call tests,-m "alone and not soak"); exit $$failed
 
 soak: $(VENV)/all.stamp ## Run the tests that take minutes or gigabytes: many crashes, large graphs
 	$(BIN)/pytest -m soak $(ARGS)

@@ -16,6 +16,8 @@ from tests.cluster import DIES, ROOT, Cluster
 from tests.processes import Process, wait_until
 from tests.servers import PrivateRedis
 
+pytestmark = pytest.mark.alone
+
 PRODUCER = """
 from orchestra import Orchestrator
 from tests import bodies

@@ -22,6 +22,8 @@ from tests.cluster import ROOT, Cluster
 from tests.processes import Process, wait_until
 from tests.stores import store_url
 
+pytestmark = pytest.mark.alone
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:

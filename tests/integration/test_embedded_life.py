@@ -19,6 +19,8 @@ from orchestra import Orchestrator, Task, TaskStatus, Workflow, default, task
 from orchestra.errors import Closed
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.alone
+
 LONG_S = 10
 
 

@@ -22,6 +22,8 @@ from orchestra.runtime.embedded import EmbeddedWorker
 from orchestra.runtime.pool import ThreadPool
 from orchestra.runtime.transport import MemoryBroker
 
+pytestmark = pytest.mark.alone
+
 
 class IsolatedCelery(Celery):
     """An application that takes no task of another one (`shared=True` is the default of `@app.task`)."""

@@ -135,7 +135,7 @@ LOOP.append(LOOP)
         (iter([1]), "list("), (float("nan"), "nan"), (b"\xff", "bytes"), ("\ud800", "surrogate"), (LOOP, "itself"),
         ({(1, 2): 3}, "key"), ({"a": 1, 1: 2, "1": 3}, "'1'"), (Celery, "type"), (Task("other", echo), "Task"),
     ],
-    ids=str,
+    ids=["set", "object", "lock", "iterator", "nan", "bytes", "surrogate", "loop", "key", "same keys", "class", "task"],
 )  # fmt: skip
 def test_an_input_that_json_cannot_hold_is_refused_where_it_is(orch: Orchestrator, given: Any, said: str) -> None:
     refused(orch, errors.UnserialisableInput, lambda: orch.submit(echo, given), "input", said)
@@ -196,7 +196,7 @@ def inner() -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("agent", "said"),
     [(lambda: 1, "a lambda has no name"), (inner(), "inside a function"), ("x".join, "belongs to an object"),
-     (Celery("other", set_as_current=False).task(name="elsewhere")(echo), "another Celery application")],
+     (Celery("other", set_as_current=False).task(name="elsewhere", shared=False)(echo), "another Celery application")],
     ids=["lambda", "local", "method", "celery task"],
 )  # fmt: skip
 def test_a_function_that_workers_could_not_find_is_refused(distributed: Orchestrator, agent: Any, said: str) -> None:

@@ -82,7 +82,7 @@ def test_new_ids_are_uuids_that_sort_by_the_time_of_their_making() -> None:
     assert [each[:13] for each in ids] == sorted(each[:13] for each in ids)
 
 
-@pytest.mark.parametrize("run_id", [new_id(), "my.own.id", "größe 1"])
+@pytest.mark.parametrize("run_id", [new_id(), "my.own.id", "größe 1"], ids=["new", "dots", "letters"])
 def test_a_message_is_named_by_run_step_and_generation(run_id: str) -> None:
     message = MessageRef(StepRef(run_id, 12), 3)
     assert message.celery_id == f"{run_id}.12.3"

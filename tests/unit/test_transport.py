@@ -96,6 +96,7 @@ def test_an_idle_consumer_costs_no_cpu(connection: Connection) -> None:
         assert time.process_time() - before < 0.005
 
 
+@pytest.mark.alone
 def test_draining_an_empty_queue_times_out_in_time(connection: Connection) -> None:
     with Consumer(connection, [Queue("q")]):
         started = time.perf_counter()
@@ -343,6 +344,7 @@ def test_a_sent_message_is_one_that_celery_understands(broker: MemoryBroker, con
     assert message.properties["priority"] == 2
 
 
+@pytest.mark.alone
 def test_ten_thousand_messages_pass_in_a_second(connection: Connection) -> None:
     count = 5_000
     channel = connection.channel()
