@@ -2,12 +2,12 @@
 
     python -m tests.celery_suite --backend postgresql --broker redis [test_canvas.py …] [-- pytest options]
 
-The source distribution of the Celery that is installed is downloaded by pip into build/celery-suite, with an environment
-that holds what its tests need; nothing of it is committed. A Redis of its own is started: the suite needs one as a side
-channel, whatever the broker. Tests that cannot hold for a backend that is not Redis are listed in DESELECTED.
+The source distribution of the Celery that is installed is downloaded by pip into build/celery-suite, with an
+environment that holds what its tests need; nothing of it is committed. A Redis of its own is started: the suite needs
+one as a side channel, whatever the broker. Tests that cannot hold for ours are listed in DESELECTED.
 
-Celery skips a third of these tests unless the URL of the results begins with "redis", so ours is named by a module whose
-name does: `redis_orchestra:Backend+sqlite:///…`, which `celery.app.backends.by_url` takes like any other.
+Celery skips a third of these tests unless the URL of the results begins with "redis", so ours is named by a module
+whose name does: `redis_orchestra:Backend+sqlite:///…`, which `celery.app.backends.by_url` takes like any other.
 """
 
 import argparse
@@ -41,6 +41,10 @@ FILES = ("test_canvas.py", "test_tasks.py", "test_group_chains.py")
 _REDIS_ONLY = "test_tasks.py::test_task_redis_result_backend::"
 DESELECTED = {
     "test_canvas.py::test_chord::test_chord_on_error": "reads the key in which RedisBackend collects the parts",
+    "test_canvas.py::test_chord::test_error_propagates_from_chord": (
+        "nothing tells a group behind a failed chain that it will never run; marked as expected to fail for URLs that"
+        " begin with redis:// (celery issue 6437), so stock results fail it, too"
+    ),
     f"{_REDIS_ONLY}test_ignoring_result_no_subscriptions": "counts the channels that RedisBackend subscribes to",
     f"{_REDIS_ONLY}test_asyncresult_forget_cancels_subscription": "asks for the channel by RedisBackend's name of it",
     f"{_REDIS_ONLY}test_asyncresult_get_cancels_subscription": "asks for the channel by RedisBackend's name of it",
@@ -49,7 +53,7 @@ DESELECTED = {
 
 
 def prepare() -> tuple[Path, Path]:
-    """Download the source distribution and make its environment, once; return the folder of one, the Python of other."""
+    """Download the sources and make an environment, once; return the folder of the ones, the Python of the other."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     release = f"celery-{version('celery')}"
     sources, environment = FOLDER / release, FOLDER / "venv"
