@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, cast, overload
 from urllib.parse import quote
 
 from orchestra import history
-from orchestra.bus.tail import Handler, Tail
+from orchestra.bus.tail import Handler
 from orchestra.errors import InvalidOption, SettingsError
 from orchestra.model import event as events
 from orchestra.model import options, template
@@ -69,7 +69,7 @@ class Orchestrator:
         modules: Iterable[str] | None = None,
     ) -> None:
         # Imported here, so that ``import orchestra`` stays quick.
-        from orchestra import handles, lifetime, schedules, settings, submission, waiting, wiring
+        from orchestra import handles, lifetime, schedules, settings, submission, subscriptions, waiting, wiring
 
         if state_file is not None:
             if broker not in (None, settings.MEMORY) or store is not None or app is not None:
@@ -83,8 +83,8 @@ class Orchestrator:
         self._waiting = waiting.Waiting(self._lifetime, self._parts.local, self._clock)
         self._handles = handles.Handles(self._lifetime, self._waiting)
         self._schedules = schedules.Schedules(self._parts, self._lifetime, self._handles)
-        self._tail = Tail(lambda cursor: self._store.events(cursor), self._store.last_event, self._schedules.subject)
-        self._submission = submission.Submission(self._parts, self._lifetime, self._handles, self._tail)
+        self._subscriptions = subscriptions.Subscriptions(self._parts, self._lifetime, self._schedules.subject)
+        self._submission = submission.Submission(self._parts, self._lifetime, self._handles, self._subscriptions.tail)
         self._stop_watching = self._store.watch(self._on_commit)
         self._resume()
 
@@ -323,26 +323,40 @@ class Orchestrator:
     # --- events -------------------------------------------------------------------------------------------------
 
     @overload
-    def on(self, event: str) -> Callable[[T], T]: ...
+    def on(
+        self, event: str, handler: None = None, *, name: str | None = None, timeout: Duration | None = None
+    ) -> Callable[[T], T]: ...
     @overload
-    def on(self, event: str, handler: T) -> T: ...
-    def on(self, event: str, handler: Handler | None = None) -> Any:
-        """Call a function for each event of a type from now on, whichever worker it happens on.
+    def on(self, event: str, handler: T, *, name: str | None = None, timeout: Duration | None = None) -> T: ...
+    def on(
+        self, event: str, handler: Handler | None = None, *, name: str | None = None, timeout: Duration | None = None
+    ) -> Any:
+        """Call a function for each event of a type, whichever worker it happens on.
 
         As a decorator, ``@orch.on("task.completed")``, or ``orch.on("task.*", handler)``. A handler of one argument
-        gets the task, run or, for a custom event, the event; one whose argument is called ``event`` gets the event,
-        and one with both gets both. Handlers, plain or ``async``, run on a thread of this process, one after the other;
-        one that raises is logged.
+        gets the task, run, job or, for a custom event, the event; one whose argument is called ``event`` gets the
+        event, and one with both gets both. Handlers, plain or ``async``, run on threads of this process, one call at a
+        time; one that raises, or takes too long, is logged.
+
+        Args:
+            name: Without one the handler hears what happens from now on. Under a name it misses nothing: the store
+                keeps how far it has heard, it goes on there in the next process, and each event comes at least once.
+                Of several processes that use a name, one at a time delivers.
+            timeout: How long one call may take, seconds or a timedelta; default 30 s.
 
         Raises:
-            InvalidOption: There is no event of that type, or the handler takes other arguments.
+            InvalidOption: There is no event of that type, the handler takes other arguments, or the name is in use.
         """
         self._lifetime.check()
         pattern = events.check_pattern(event)
         if handler is None:
-            return partial(self.on, pattern)
-        self._tail.subscribe(pattern, handler)
+            return partial(self.on, pattern, name=name, timeout=timeout)
+        self._subscriptions.add(pattern, handler, name, timeout)
         return handler
+
+    def forget(self, name: str) -> bool:
+        """Forget how far a named handler has heard; False when there was none of that name."""
+        return self._store.drop_cursor(name)
 
     def emit(self, event: str, data: Mapping[str, object] | None = None) -> None:
         """Write a custom event to the log: handlers of every process hear it."""
@@ -387,7 +401,7 @@ class Orchestrator:
         self._lifetime.closing = True
         if self._parts.local is not None:
             self._parts.local.stop()
-        self._tail.close()
+        self._subscriptions.close()
         self._stop_watching()
         self._lifetime.end()
         self._on_commit()
@@ -421,7 +435,7 @@ class Orchestrator:
             local.start(resuming=True)
 
     def _on_commit(self) -> None:
-        self._tail.ring()
+        self._subscriptions.ring()
         self._waiting.ring()
 
 

@@ -18,6 +18,7 @@
     ├── UnknownId (LookupError)           the store holds no such run, task or job
     ├── KeyConflict (ValueError)          an idempotency key was used for something else, or an id twice
     ├── Closed (RuntimeError)             an orchestrator is used after it was closed
+    ├── HandlerTimedOut (TimeoutError)    a handler of events runs longer than it may; only ever logged
     ├── WouldDeadlock (RuntimeError)      a step waits for another step while it holds a worker
     ├── NotInStep (RuntimeError)          ``current()`` was called where no step runs
     ├── TaskFailed                        raised by ``raise_for_status()`` only
@@ -224,6 +225,17 @@ class Closed(OrchestraError, RuntimeError):
 
     def __str__(self) -> str:
         return f"the orchestrator of {self.store!r} was closed; make a new one"
+
+
+class HandlerTimedOut(OrchestraError, TimeoutError):
+    """A handler of events ran longer than it may. It runs on unheard; the next event is for another thread."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        super().__init__(limit_s)
+
+    def __str__(self) -> str:
+        return f"the handler has not returned after {self.limit_s} s; give on(…, timeout=…) more, or hand the work on"
 
 
 class WouldDeadlock(OrchestraError, RuntimeError):

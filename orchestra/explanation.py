@@ -37,6 +37,7 @@ def servers(store: Store, now: float) -> list[Server]:
             lease.slots,
             len(store.held(lease.incarnation)),
             lease.expires_at > now,
+            lease.renewed_at or None,
         )
         for lease in store.leases()
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from orchestra.bus.live import Live
 from orchestra.errors import SettingsError
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.app import adopt_app, embedded_app, own_app
@@ -34,6 +35,8 @@ class Parts:
     registry: Registry
     local: LocalWorker | None
     """The worker inside this process, when the orchestrator is embedded."""
+    live: Live | None = None
+    """What tells other processes of commits, and hears of theirs."""
     is_adopted: bool = False
     """Whether the application is one that the user had before."""
 
@@ -146,7 +149,9 @@ def _shared(
     adapter = _adapter(store, BrokerPublisher(app, queues, broker_priority), registry, clock)
     equip(adapter)
     add_steps(app, adapter, queues, settings.lease_s, settings.keep_for_s)
-    return Parts(settings, store, app, adapter, registry, None, is_adopted)
+    live = Live(app)
+    store.watch(live.tell)
+    return Parts(settings, store, app, adapter, registry, None, live, is_adopted)
 
 
 def _adapter(store: Store, publisher: Publisher, registry: Registry, clock: Callable[[], float]) -> Adapter:

@@ -1,14 +1,14 @@
 """The tail: reads the event log behind a cursor and hands each event to those who asked for it."""
 
-import asyncio
 import inspect
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from orchestra.bus.calling import LIMIT_S, Caller
 from orchestra.errors import InvalidOption
 from orchestra.model.event import Event, matches
 
@@ -38,6 +38,8 @@ class Subscription:
     """A type, a pattern over types, or the types themselves."""
     handler: Handler
     wants: Wants
+    limit_s: float = LIMIT_S
+    """How long the handler may take."""
     once_for: str | None = None
     """Only the first event about this task or run; then the subscription is over."""
 
@@ -70,14 +72,17 @@ class Tail:
         self._closing = False
         self._cursor = 0
         self._calls: deque[Callable[[], object]] = deque()
+        self._caller = Caller("orchestra-handlers")
 
-    def subscribe(self, pattern: str | frozenset[str], handler: Handler) -> Callable[[], bool]:
-        """Deliver events from now on. Returns how to stop that.
+    def subscribe(
+        self, pattern: str | frozenset[str], handler: Handler, limit_s: float = LIMIT_S
+    ) -> Callable[[], bool]:
+        """Deliver events from now on, giving the handler so many seconds each time. Returns how to stop that.
 
         Raises:
             InvalidOption: The handler cannot be called with what it would get.
         """
-        return self._add(Subscription(pattern, handler, _wants(handler)))
+        return self._add(Subscription(pattern, handler, wants(handler), limit_s))
 
     def subscribe_once(self, pattern: str | frozenset[str], handler: Handler, about: str) -> Callable[[], bool]:
         """Deliver the first such event about a task or run. The handler gets the task or run, whatever it calls it.
@@ -89,11 +94,11 @@ class Tail:
         """
         if not _takes(handler, None):
             raise InvalidOption("callback", handler, "a function of one argument, the ended task")
-        return self._add(Subscription(pattern, handler, Wants.SUBJECT, about))
+        return self._add(Subscription(pattern, handler, Wants.SUBJECT, once_for=about))
 
     def call(self, handler: Handler, subject: object) -> None:
         """Call a handler on the thread of the handlers, for something that is no news to the log."""
-        self._calls.append(lambda: _finish(handler(subject)))
+        self._calls.append(lambda: handler(subject))
         self.ring()
 
     def _add(self, subscription: Subscription) -> Callable[[], bool]:
@@ -131,6 +136,7 @@ class Tail:
             self._make_calls()
             heard = self._deliver_all()
             if closing:
+                self._caller.close()
                 return
             # Quick while things happen, slow in silence: other processes' commits are seen by polling only.
             wait = FASTEST_POLL_S if heard else min(SLOWEST_POLL_S, wait * 1.5)
@@ -158,39 +164,41 @@ class Tail:
             if each.once_for is not None and not self._drop(each):
                 continue  # stopped meanwhile
             try:
-                self._hand(each, event)
+                self._caller.call(call_of(each.handler, each.wants, event, self._subject), each.limit_s)
             except Exception:
                 logger.exception("The handler %r of %r failed on %s", each.handler, each.pattern, event)
-
-    def _hand(self, to: Subscription, event: Event) -> None:
-        match to.wants:
-            case Wants.EVENT:
-                _finish(to.handler(event))
-            case Wants.BOTH:
-                _finish(to.handler(self._subject(event), event=event))
-            case Wants.SUBJECT:
-                _finish(to.handler(self._subject(event)))
 
     def _make_calls(self) -> None:
         while self._calls:
             call = self._calls.popleft()
             try:
-                call()
+                self._caller.call(call, LIMIT_S)
             except Exception:
                 logger.exception("A callback failed")
 
 
-def _wants(handler: Handler) -> Wants:
+def call_of(handler: Handler, wants: Wants, event: Event, subject: Subject) -> Callable[[], object]:
+    """Return the call that gives an event to a handler."""
+    match wants:
+        case Wants.EVENT:
+            return lambda: handler(event)
+        case Wants.BOTH:
+            return lambda: handler(subject(event), event=event)
+        case Wants.SUBJECT:
+            return lambda: handler(subject(event))
+
+
+def wants(handler: Handler) -> Wants:
     """Say what a handler gets: the task, run or job, unless it asks for ``event``."""
     names = _parameters(handler)
-    wants = Wants.EVENT if names[:1] == ["event"] else Wants.BOTH if "event" in names else Wants.SUBJECT
-    if not (_takes(handler, None, event=None) if wants is Wants.BOTH else _takes(handler, None)):
+    wanted = Wants.EVENT if names[:1] == ["event"] else Wants.BOTH if "event" in names else Wants.SUBJECT
+    if not (_takes(handler, None, event=None) if wanted is Wants.BOTH else _takes(handler, None)):
         raise InvalidOption(
             "handler",
             handler,
             "a function of one argument: the task, run or job, or the event if the argument is called 'event'",
         )
-    return wants
+    return wanted
 
 
 def _parameters(handler: Handler) -> list[str]:
@@ -212,13 +220,3 @@ def _takes(handler: Handler, *args: object, **kwargs: object) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _finish(result: object) -> None:
-    """Wait for what an ``async`` handler returned."""
-    if inspect.isawaitable(result):
-        asyncio.run(_awaited(result))
-
-
-async def _awaited(result: Awaitable[object]) -> None:
-    await result

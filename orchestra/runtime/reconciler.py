@@ -206,6 +206,7 @@ class Reconciler:
                 self._on_deaf(self._deafness)
 
     def _renew(self) -> None:
+        now = self._cycle.clock()
         self._store.renew(
             Lease(
                 self.incarnation,
@@ -217,7 +218,8 @@ class Reconciler:
                 self._queues(),
                 self.slots,
                 self._started_at,
-                self._cycle.clock() + self._lease_s,
+                now + self._lease_s,
+                now,
             )
         )
 

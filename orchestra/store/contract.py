@@ -21,6 +21,7 @@ from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
+from orchestra.store.cursors import Cursor, Cursors
 from orchestra.store.jobs import Fired, Firing, Jobs
 from orchestra.store.notes import Notes
 from orchestra.store.values import (
@@ -40,7 +41,7 @@ from orchestra.store.values import (
 )
 
 
-class Store(Jobs, Notes, Protocol):
+class Store(Jobs, Notes, Cursors, Protocol):
     """Where runs, steps, results, joins and events are kept."""
 
     url: str
@@ -263,6 +264,7 @@ __all__ = [
     "ClaimRef",
     "Claimed",
     "Created",
+    "Cursor",
     "Dispatch",
     "Event",
     "Fired",

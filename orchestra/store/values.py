@@ -125,6 +125,7 @@ class Lease:
     slots: int
     started_at: float
     expires_at: float
+    renewed_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from orchestra.store.contract import (
     Claimed,
     ClaimRef,
     Created,
+    Cursor,
     Dispatch,
     Fired,
     Firing,
@@ -210,6 +211,28 @@ class MemoryStore:
             run = tables.runs.get(run_id)
             found = [] if run is None else [line for line in run.lines if n in (None, line.n)]
             return found[max(0, len(found) - limit) :]
+
+    # --- subscribers --------------------------------------------------------------------------------------------
+
+    def take_cursor(self, name: str, holder: str, start: int, now: float, until: float, instead_of: str = "") -> Cursor:
+        with self._reading() as tables:
+            cursor, held_until = tables.cursors.get(name, (Cursor(start, holder), 0.0))
+            if cursor.holder in (holder, instead_of) or held_until <= now:
+                cursor, held_until = Cursor(cursor.seq, holder), until
+            tables.cursors[name] = cursor, held_until
+            return cursor
+
+    def move_cursor(self, name: str, holder: str, seq: int, until: float) -> bool:
+        with self._reading() as tables:
+            cursor, _until = tables.cursors.get(name, (None, 0.0))
+            if cursor is None or cursor.holder != holder:
+                return False
+            tables.cursors[name] = Cursor(seq, holder), until
+            return True
+
+    def drop_cursor(self, name: str) -> bool:
+        with self._reading() as tables:
+            return tables.cursors.pop(name, None) is not None
 
     # --- workers ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.schedule import JobStatus
 from orchestra.model.status import TaskStatus, WorkflowStatus
-from orchestra.store.contract import ClaimRef, Dispatch, Lease, NewRun
+from orchestra.store.contract import ClaimRef, Cursor, Dispatch, Lease, NewRun
 from orchestra.store.entries import Entry
 from orchestra.store.notes import MOST_LINES
 from orchestra.store.primitives import Hot
@@ -184,6 +184,8 @@ class Tables:
         self.retrying: list[tuple[float, str, int, Step]] = []
         """As a heap. Steps that are not due any more, or at another time, are left in it until they come up."""
         self.leases: dict[str, Lease] = {}
+        self.cursors: dict[str, tuple[Cursor, float]] = {}
+        """By the name of the subscriber, with the time until which it is held."""
         self.events: list[EventRow] = []
         self.jobs: dict[str, JobRecord] = {}
         self.jobs_due: list[tuple[float, str, int]] = []

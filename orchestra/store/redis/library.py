@@ -15,7 +15,7 @@ _OPERATIONS = (
     "create", "stage_run", "stage_parts", "claim", "record", "cancel", "due", "refill", "resend", "announce", "emit",
     "release_lease", "reserve", "prune", "prune_loose", "prunable", "count_steps", "orphans", "read_steps", "counts",
     "find_step", "list_runs", "depth", "backlog", "events_of_run", "save_checkpoint", "tell", "put_job",
-    "delete_job", "read_jobs", "due_jobs", "fire",
+    "delete_job", "read_jobs", "due_jobs", "fire", "take_cursor", "move_cursor",
 )  # fmt: skip
 
 

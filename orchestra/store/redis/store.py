@@ -20,6 +20,7 @@ from orchestra.store.contract import (
     Claimed,
     ClaimRef,
     Created,
+    Cursor,
     Dispatch,
     Lease,
     NewRun,
@@ -199,6 +200,19 @@ class RedisStore(RedisJobs, RedisNotes):
         entries = f"[[{rows.encoded(event_type)},[],{rows.encoded(dict(data))}]]"
         self._connection.run("emit", rows.text_of(now), worker or "", entries, self._connection.token())
         self._tell()
+
+    # --- subscribers --------------------------------------------------------------------------------------------
+
+    def take_cursor(self, name: str, holder: str, start: int, now: float, until: float, instead_of: str = "") -> Cursor:
+        times = (rows.text_of(now), rows.text_of(until))
+        seq, its_holder = self._connection.run("take_cursor", name, holder, start, *times, instead_of or holder)
+        return Cursor(int(seq), its_holder)
+
+    def move_cursor(self, name: str, holder: str, seq: int, until: float) -> bool:
+        return self._connection.run("move_cursor", name, holder, seq, rows.text_of(until)) == 1
+
+    def drop_cursor(self, name: str) -> bool:
+        return self._connection.command("DEL", f"{self._key}cursor:{name}") == 1
 
     # --- workers ------------------------------------------------------------------------------------------------
 

@@ -219,6 +219,17 @@ leases = Table(
     Column("slots", Integer, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
+    Column("renewed_at", Float, nullable=False, server_default="0"),
+    postgresql_with=_HOT,
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", Text, primary_key=True, comment="of a subscriber"),
+    Column("seq", BigInteger, nullable=False, comment="the last row of the log that it has dealt with"),
+    Column("holder", Text, nullable=False, comment="the process that reads for it"),
+    Column("held_until", Float, nullable=False),
     postgresql_with=_HOT,
 )
 

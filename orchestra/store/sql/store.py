@@ -18,6 +18,7 @@ from orchestra.store.contract import (
     Claimed,
     ClaimRef,
     Created,
+    Cursor,
     Dispatch,
     Fired,
     Firing,
@@ -27,7 +28,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, log, notes, results, retention
+from orchestra.store.sql import census, cursors, log, notes, results, retention
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -196,6 +197,17 @@ class SqlStore:
 
     def logs(self, run_id: str, n: int | None, limit: int) -> Sequence[LogLine]:
         return notes.read_logs(self._database, run_id, n, limit)
+
+    # --- subscribers --------------------------------------------------------------------------------------------
+
+    def take_cursor(self, name: str, holder: str, start: int, now: float, until: float, instead_of: str = "") -> Cursor:
+        return cursors.take(self._database, name, holder, start, now, until, instead_of)
+
+    def move_cursor(self, name: str, holder: str, seq: int, until: float) -> bool:
+        return cursors.move(self._database, name, holder, seq, until)
+
+    def drop_cursor(self, name: str) -> bool:
+        return cursors.drop(self._database, name)
 
     # --- workers ------------------------------------------------------------------------------------------------
 

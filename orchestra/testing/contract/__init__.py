@@ -13,6 +13,7 @@ _TOPICS = (
     "noting",
     "reading",
     "sending",
+    "subscribing",
     "telling",
 )
 # The tests say what went wrong by plain assertions, which pytest has to know before it sees them.
