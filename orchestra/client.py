@@ -1,5 +1,6 @@
 """Orchestrator: the door for producers."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,8 @@ from orchestra.model import options, template
 from orchestra.model.event import Event
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.job import JobOptions, ScheduledJob
-from orchestra.model.options import Duration
+from orchestra.model.options import Duration, When
+from orchestra.model.record import LogLine
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import NOTHING, Task, WorkflowRun
@@ -26,6 +28,7 @@ from orchestra.model.workflow import ExecutionPattern, Workflow, graph_of
 from orchestra.store.contract import RunFilter, Store
 
 if TYPE_CHECKING:
+    from orchestra.submission import Terms
     from orchestra.wiring import Parts
 
 T = TypeVar("T", bound=Handler)
@@ -69,7 +72,17 @@ class Orchestrator:
         modules: Iterable[str] | None = None,
     ) -> None:
         # Imported here, so that ``import orchestra`` stays quick.
-        from orchestra import handles, lifetime, schedules, settings, submission, subscriptions, waiting, wiring
+        from orchestra import (
+            handles,
+            lifetime,
+            schedules,
+            settings,
+            steering,
+            submission,
+            subscriptions,
+            waiting,
+            wiring,
+        )
 
         if state_file is not None:
             if broker not in (None, settings.MEMORY) or store is not None or app is not None:
@@ -83,6 +96,7 @@ class Orchestrator:
         self._waiting = waiting.Waiting(self._lifetime, self._parts.local, self._clock)
         self._handles = handles.Handles(self._lifetime, self._waiting)
         self._schedules = schedules.Schedules(self._parts, self._lifetime, self._handles)
+        self._steering = steering.Steering(self._parts, self._lifetime, self._handles)
         self._subscriptions = subscriptions.Subscriptions(self._parts, self._lifetime, self._schedules.subject)
         self._submission = submission.Submission(self._parts, self._lifetime, self._handles, self._subscriptions.tail)
         self._stop_watching = self._store.watch(self._on_commit)
@@ -104,16 +118,24 @@ class Orchestrator:
         timeout: Duration | None = None,
         queue: str | None = None,
         key: str | None = None,
+        deadline: When | None = None,
+        expires: When | None = None,
+        connection: Any = None,
     ) -> Task:
         """Submit one task. It returns as soon as the task is stored.
 
         Args:
             agent: What to call: a function, an ``@task``, a Celery task or its name; or a ready ``Task``, and then
-                only ``key`` may be given beside it.
+                only ``key``, ``deadline``, ``expires`` and ``connection`` may be given beside it.
             input: The one argument; ``kwargs`` for several.
             priority: 1 (highest) to 10; default 5.
             callback: Called once with the ended task, whatever the end, while this process lives.
             key: Makes it idempotent for as long as the run is kept: the same key and input give the same task.
+            deadline: When it has failed if it has not ended, retries included: seconds from now, a timedelta or an
+                aware datetime. ``timeout`` is the limit of one attempt.
+            expires: When it has failed if no worker has taken it.
+            connection: A SQLAlchemy connection in a transaction on the store's own database: the task exists if and
+                only if that commits, and is sent after it has.
 
         Raises:
             DefinitionError: It cannot be run as given; nothing has been stored.
@@ -131,7 +153,7 @@ class Orchestrator:
                 name, agent, input, kwargs=kwargs, priority=priority, metadata=metadata, callback=callback,
                 retry=retry, timeout=timeout, queue=queue,
             )  # fmt: skip
-        return self._submission.task(task, key)
+        return self._submission.task(task, self._terms(key, deadline, expires, connection))
 
     def submit_workflow(
         self,
@@ -143,6 +165,9 @@ class Orchestrator:
         priority: int | None = None,
         metadata: Mapping[str, object] | None = None,
         key: str | None = None,
+        deadline: When | None = None,
+        expires: When | None = None,
+        connection: Any = None,
     ) -> WorkflowRun:
         """Submit a workflow. It returns as soon as the run is stored.
 
@@ -154,6 +179,9 @@ class Orchestrator:
             priority: 1 (highest) to 10, for tasks that have none of their own; default 5.
             metadata: Data of your own, kept with the run and searchable.
             key: Makes it idempotent: the same key and workflow give the same run.
+            deadline: When the run has failed if it has not ended: seconds from now, a timedelta or an aware datetime.
+            expires: When the run has failed if no worker has taken a step of it.
+            connection: As for ``submit``.
 
         Raises:
             DefinitionError: It cannot be run as given; nothing has been stored.
@@ -161,7 +189,18 @@ class Orchestrator:
         """
         graph = graph_of(workflow, input, kwargs, pattern)
         tasks = workflow.tasks if isinstance(workflow, Workflow) else []
-        return self._submission.workflow(graph, tasks, priority=priority, metadata=metadata, key=key)
+        terms = self._terms(key, deadline, expires, connection)
+        return self._submission.workflow(graph, tasks, priority=priority, metadata=metadata, terms=terms)
+
+    async def asubmit(self, agent: object, input: object = NOTHING, **options: Any) -> Task:
+        """Like ``submit``, without holding the event loop; ``await task.await_done()`` waits for its end."""
+        return await asyncio.to_thread(partial(self.submit, agent, input, **options))
+
+    async def asubmit_workflow(
+        self, workflow: Workflow | WorkflowFunction[...], input: object = NOTHING, **options: Any
+    ) -> WorkflowRun:
+        """Like ``submit_workflow``, without holding the event loop."""
+        return await asyncio.to_thread(partial(self.submit_workflow, workflow, input, **options))
 
     def compile(
         self,
@@ -255,6 +294,7 @@ class Orchestrator:
         *,
         status: WorkflowStatus | str | None = None,
         name: str | None = None,
+        error_type: str | None = None,
         metadata: Mapping[str, object] | None = None,
         since: datetime | timedelta | None = None,
         limit: int = 100,
@@ -262,6 +302,7 @@ class Orchestrator:
         """Return runs, newest first; all given conditions must hold.
 
         Args:
+            error_type: Class name of the error of the run; subclasses count.
             metadata: Entries that the run's metadata must have.
             since: Created at or after this time; a timedelta counts back from now.
         """
@@ -271,6 +312,7 @@ class Orchestrator:
             options.metadata(metadata),
             options.since(since, self._clock()),
             options.at_least_one("limit", limit),
+            error_type=error_type,
         )
         return [WorkflowRun(record.id, self._handles, record) for record in self._store.runs(where)]
 
@@ -287,18 +329,101 @@ class Orchestrator:
     def cancel(self, id: str) -> bool:
         """Cancel a run or a task; False when it had ended before.
 
-        What has not started will not. The result of what is running is discarded; a body that cannot be stopped runs
-        to its end unheard.
+        What has not started will not. The result of what is running is discarded: its body is asked to stop
+        (``current().stop_requested``; a coroutine is cancelled), and after a while it is stopped by force where its
+        pool can. A body that cannot be stopped runs to its end unheard.
 
         Raises:
             UnknownId: There is neither.
         """
-        run_id, n = (id, None) if self._store.run(id) is not None else self._handles.find_step(id).ref
-        recorded = self._store.cancel(run_id, n, self._clock())
-        if recorded is None:
-            return False
-        self._parts.cycle.send(recorded.dispatches)
-        return True
+        return self._steering.cancel(id)
+
+    def pause(self, id: str) -> bool:
+        """Pause a run, also over restarts: nothing of it begins any more, what is running goes on to its end.
+
+        False when it is not running, or is about to end.
+
+        Raises:
+            UnknownId: There is no such run or task.
+        """
+        return self._steering.pause(id)
+
+    def resume(self, id: str) -> bool:
+        """Let a paused run go on; False when it is not paused.
+
+        Raises:
+            UnknownId: There is no such run or task.
+        """
+        return self._steering.resume(id)
+
+    def retry(self, id: str) -> bool:
+        """Run again what failed or was cancelled of a run that has ended, and what that kept from running.
+
+        What completed keeps its output. The steps have all their attempts again and keep their checkpoints and
+        idempotency keys; a deadline does not hold any more. False when nothing of it failed, or it has not ended.
+
+        Raises:
+            UnknownId: There is no such run or task.
+        """
+        return self._steering.retry(id)
+
+    def fork(self, id: str, from_step: str) -> WorkflowRun:
+        """Run a workflow again from a step on, as a new run: what does not depend on the step keeps its output.
+
+        Args:
+            id: The run; it is left as it is.
+            from_step: Name, key or id of a step that the run began with. What had not completed runs as well.
+
+        Raises:
+            UnknownId: There is no such run or step.
+            InvalidOption: The run is a single task, or the step came into being while the run went on.
+        """
+        run = self._steering.fork(id, from_step)
+        if run is None:
+            raise InvalidOption("from_step", from_step, "a step that a workflow's run began with")
+        return run
+
+    def failed(
+        self,
+        *,
+        name: str | None = None,
+        error_type: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 100,
+    ) -> list[WorkflowRun]:
+        """Return runs that failed, newest first; all given conditions must hold.
+
+        Args:
+            error_type: Class name of the run's error: ``"ConnectionError"``, ``"WorkerCrashed"``; subclasses count.
+            metadata: Entries that the run's metadata must have.
+            since: Created at or after this time; a timedelta counts back from now.
+        """
+        failed = WorkflowStatus.FAILED
+        return self.runs(status=failed, name=name, error_type=error_type, metadata=metadata, since=since, limit=limit)
+
+    def retry_all(
+        self,
+        *,
+        name: str | None = None,
+        error_type: str | None = None,
+        metadata: Mapping[str, object] | None = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 100,
+    ) -> list[WorkflowRun]:
+        """Retry what ``failed`` finds, oldest first, and return the runs that go on."""
+        found = self.failed(name=name, error_type=error_type, metadata=metadata, since=since, limit=limit)
+        return [self.get_run(run.id) for run in reversed(found) if self.retry(run.id)]
+
+    def logs(self, id: str, limit: int = 1000) -> list[LogLine]:
+        """Return what the bodies of a run, or of one task, logged through ``current().logger``, oldest first.
+
+        The newest 1,000 lines of a run are kept.
+
+        Raises:
+            UnknownId: There is neither.
+        """
+        return list(self._steering.logs(id, options.at_least_one("limit", limit)))
 
     def wait_all(self, *waitables: Waitable | Iterable[Waitable], timeout: Duration | None = None) -> list[Waitable]:
         """Wait until all tasks or runs have ended, and return them in the given order.
@@ -419,6 +544,14 @@ class Orchestrator:
         self.close()
 
     # --- inside -------------------------------------------------------------------------------------------------
+
+    def _terms(self, key: str | None, deadline: When | None, expires: When | None, connection: Any) -> "Terms":
+        from orchestra.submission import Terms
+
+        now = self._clock()
+        ends = None if deadline is None else options.moment("deadline", deadline, now)
+        expiry = None if expires is None else options.moment("expires", expires, now)
+        return Terms(key, ends, expiry, connection)
 
     @property
     def _store(self) -> Store:

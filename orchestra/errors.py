@@ -21,6 +21,10 @@
     ├── HandlerTimedOut (TimeoutError)    a handler of events runs longer than it may; only ever logged
     ├── WouldDeadlock (RuntimeError)      a step waits for another step while it holds a worker
     ├── NotInStep (RuntimeError)          ``current()`` was called where no step runs
+    ├── MissingExtra (ImportError)        something needs packages that an extra installs
+    ├── NoModelConfigured (ValueError)    an agent has no model, and this is no embedded orchestrator
+    ├── ModelBusy                         a model asks to wait; a step is tried again then
+    ├── AgentsFailed                      too many agents of a pattern failed for a result
     ├── TaskFailed                        raised by ``raise_for_status()`` only
     └── StepError                         how a step can end other than by its body's own exception
         ├── TaskNotFound                  the worker cannot find what the step is to call
@@ -260,6 +264,53 @@ class NotInStep(OrchestraError, RuntimeError):
             "no step runs here: call current() in the function of a task, on the thread that runs it; hand what it"
             " returns to threads of your own"
         )
+
+
+class MissingExtra(OrchestraError, ImportError):
+    """Something needs packages that an extra installs."""
+
+    def __init__(self, extra: str, wanted_by: str) -> None:
+        self.extra, self.wanted_by = extra, wanted_by
+        super().__init__(extra, wanted_by)
+
+    def __str__(self) -> str:
+        return f"the extra {self.extra!r} is needed for {self.wanted_by}: pip install 'orchestra-celery[{self.extra}]'"
+
+
+class NoModelConfigured(OrchestraError, ValueError):
+    """An agent has no model, and this is no embedded orchestrator."""
+
+    def __init__(self, agent: str) -> None:
+        self.agent = agent
+        super().__init__(agent)
+
+    def __str__(self) -> str:
+        return (
+            f"agent {self.agent!r} has no model: give model=…, set ORCHESTRA_MODEL or model in orchestra.toml (for"
+            " example 'openai:gpt-5'), or name 'offline' for answers without a model"
+        )
+
+
+class ModelBusy(OrchestraError):
+    """A model asks to wait. A step gives its worker back and is tried again after ``retry_after_s``, up to 20 times."""
+
+    def __init__(self, agent: str, reason: str, retry_after_s: float) -> None:
+        self.agent, self.reason, self.retry_after_s = agent, reason, retry_after_s
+        super().__init__(agent, reason, retry_after_s)
+
+    def __str__(self) -> str:
+        return f"the model of {self.agent!r} asks to wait {self.retry_after_s:g} s: {self.reason}"
+
+
+class AgentsFailed(OrchestraError):
+    """Too many agents of a pattern failed for a result. ``reasons`` has what each said."""
+
+    def __init__(self, pattern: str, reasons: Sequence[str]) -> None:
+        self.pattern, self.reasons = pattern, tuple(reasons)
+        super().__init__(pattern, self.reasons)
+
+    def __str__(self) -> str:
+        return f"no result of {self.pattern!r}, since agents failed: {'; '.join(self.reasons)}"
 
 
 class TaskFailed(OrchestraError):

@@ -1,11 +1,13 @@
 """Handles: the tasks and runs that people hold, made from the store and served by it."""
 
+from collections.abc import Mapping
+
 from orchestra.errors import UnknownId
 from orchestra.lifetime import Lifetime
 from orchestra.model import template
 from orchestra.model.event import Event
 from orchestra.model.ids import StepRef
-from orchestra.model.record import RunRecord, StepRecord
+from orchestra.model.record import Progress, RunRecord, StepRecord
 from orchestra.model.task import Task, WorkflowRun
 from orchestra.runtime import codec
 from orchestra.waiting import Waiting
@@ -63,6 +65,10 @@ class Handles:
         texts = store.outputs(run.id, needs)
         # What was not taken has no output.
         return template.fill(shape, {n: self.decode(texts[n]) if n in texts else None for n in needs})
+
+    def read_progress(self, run_id: str) -> Mapping[int, Progress]:
+        """Return how far the steps of a run say that they are."""
+        return self._lifetime.store.progress(run_id)
 
     def decode(self, text: str) -> object:
         """Return the value of stored JSON."""

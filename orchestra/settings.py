@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more."""
     result_limit: int = Field(32_768, ge=1024)
     """Characters of JSON up to which a result stays in its step's row in SQL; longer ones are compressed beside it."""
+    model: str | None = Field(None, min_length=1)
+    """Model of agents that name none, such as ``openai:gpt-5``; embedded the default is ``offline``."""
     keep_for: timedelta | None = Field(None, ge=timedelta(seconds=1))
     """How long runs are kept after their end: ``30d``, ``12h``, ``90m``, or seconds; default for ever."""
 

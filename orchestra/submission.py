@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from orchestra.bus.tail import Tail
 from orchestra.callbacks import Callbacks
 from orchestra.engine.plan import Plan, plan
+from orchestra.errors import InvalidOption
 from orchestra.handles import Handles
 from orchestra.lifetime import Lifetime
 from orchestra.model import options
@@ -17,7 +19,19 @@ from orchestra.model.options import DEFAULT_PRIORITY
 from orchestra.model.task import Task, WorkflowRun
 from orchestra.model.workflow import single
 from orchestra.store.contract import NewRun
+from orchestra.store.values import Created
 from orchestra.wiring import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms something is submitted. Times are seconds since the epoch."""
+
+    key: str | None = None
+    deadline: float | None = None
+    expires_at: float | None = None
+    connection: Any = None
+    """The caller's own transaction on the database of the store."""
 
 
 class Submission:
@@ -26,7 +40,7 @@ class Submission:
     def __init__(self, parts: Parts, lifetime: Lifetime, handles: Handles, tail: Tail) -> None:
         self._parts, self._lifetime, self._handles, self._tail = parts, lifetime, handles, tail
 
-    def task(self, task: Task, key: str | None) -> Task:
+    def task(self, task: Task, terms: Terms) -> Task:
         """Submit a task alone, and return it as the handle of its step."""
         compiled = self.plan(single(task))
         new = NewRun(
@@ -38,7 +52,7 @@ class Submission:
             priority=compiled.steps[0].priority,
             metadata=task.metadata,
         )
-        task.id = self._create(new, key, [(task, 0)])
+        task.id = self._create(new, terms, [(task, 0)])
         return task
 
     def workflow(
@@ -48,7 +62,7 @@ class Submission:
         *,
         priority: int | None,
         metadata: Mapping[str, object] | None,
-        key: str | None,
+        terms: Terms,
     ) -> WorkflowRun:
         """Submit a graph, and return its run. The tasks that it was made of, if any, become handles of their steps."""
         compiled = self.plan(graph, priority)
@@ -61,38 +75,57 @@ class Submission:
             metadata=options.metadata(metadata),
         )
         numbered = [(tasks[step.position], step.n) for step in compiled.steps] if tasks else []
-        return WorkflowRun(self._create(new, key, numbered), self._handles)
+        return WorkflowRun(self._create(new, terms, numbered), self._handles)
 
     def plan(self, graph: Graph, priority: int | None = None) -> Plan:
         """Return the plan of a graph, with this orchestrator's functions, queue and priority."""
         default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
         return plan(graph, self._parts.registry.bind, priority=default, queue=self._parts.settings.queue)
 
-    def _create(self, new: NewRun, key: str | None, numbered: Sequence[tuple[Task, int]]) -> str:
+    def _create(self, new: NewRun, terms: Terms, numbered: Sequence[tuple[Task, int]]) -> str:
         """Store a run, send what is ready and bind the tasks. Returns its id, or that of one with the same key."""
-        if key is not None:
-            new = replace(new, key=options.text("key", key), fingerprint=_fingerprint(new))
+        new = replace(new, deadline=terms.deadline, expires_at=terms.expires_at)
+        if terms.key is not None:
+            new = replace(new, key=options.text("key", terms.key), fingerprint=_fingerprint(new))
         self._lifetime.check()
-        self._serve({step.queue for step in new.plan.steps})
+        if terms.connection is None:
+            self._serve(new)
         self._parts.cycle.publisher.check()
         callbacks = Callbacks(self._tail, self._handles, numbered, single=new.single)
         try:
             callbacks.expect(new.id)
-            (created,) = self._lifetime.store.create_runs([new], self._parts.cycle.clock())
+            created = self._store(new, terms.connection)
         except BaseException:
             callbacks.stop()
             raise
         if created.existing:
             callbacks.turn_to(created.run_id)
-        self._parts.cycle.send(created.dispatches)
         for task, n in numbered:
             task.bind(self._handles, StepRef(created.run_id, n))
         return created.run_id
 
-    def _serve(self, queues: set[str]) -> None:
+    def _store(self, new: NewRun, connection: object) -> Created:
+        """Store a run and send what is ready: at once, or when the caller's own transaction has been committed."""
+        store, cycle = self._lifetime.store, self._parts.cycle
+        if connection is None:
+            (created,) = store.create_runs([new], cycle.clock())
+            cycle.send(created.dispatches)
+            return created
+        create_within = getattr(store, "create_within", None)
+        if create_within is None:
+            raise InvalidOption("connection", connection, f"a store in a SQL database; this one is {store.url}")
+
+        def committed(created: Created) -> None:
+            # Not before: a worker that starts writes to the store, which the caller's transaction may have locked.
+            self._serve(new)
+            cycle.send(created.dispatches)
+
+        return create_within(connection, new, cycle.clock(), committed)
+
+    def _serve(self, new: NewRun) -> None:
         local = self._parts.local
         if local is not None:
-            local.serve(queues)
+            local.serve({step.queue for step in new.plan.steps})
             local.start()
 
 

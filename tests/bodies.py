@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestra import RetryPolicy, task, workflow
+from orchestra import RetryPolicy, current, task, workflow
 
 TRACE = "ORCHESTRA_TEST_TRACE"
 
@@ -211,3 +213,46 @@ def overlapping() -> object:
     c, d = mark("C", a), mark("D", a, b)
     e = mark("E", c)
     return {"D": d, "F": mark("F", e), "G": mark("G", a, b, e)}
+
+
+# --- being stopped --------------------------------------------------------------------------------------------------
+
+
+def deaf_to_all(name: str, seconds: float = 30.0) -> str:
+    """Looks at nothing: only force ends it."""
+    with told_about(name):
+        time.sleep(seconds)
+    return name
+
+
+def attentive(name: str, seconds: float = 30.0) -> str:
+    """Asks whether to stop."""
+    end = time.monotonic() + seconds
+    with told_about(name):
+        while time.monotonic() < end and not current().stop_requested:
+            time.sleep(0.01)
+    return name
+
+
+async def coroutine(name: str, seconds: float = 30.0) -> str:
+    """Is cancelled where it waits."""
+    with told_about(name):
+        await asyncio.sleep(seconds)
+    return name
+
+
+@contextmanager
+def told_about(name: str) -> Iterator[None]:
+    """Note the begin, and the end where there is one."""
+    note(f"{name} begins")
+    try:
+        yield
+    finally:
+        note(f"{name} ends")
+
+
+def fails_first(name: str) -> str:
+    """Raises in its first attempt."""
+    if current().attempt == 1:
+        raise ConnectionError(name)
+    return name

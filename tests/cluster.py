@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 import redis
+from celery import bootsteps
 
 from orchestra import Orchestrator
 from tests.bodies import TRACE, note, times_noted
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 APP = "tests.worker_app:orch"
 COPIES, COUNTING = "ORCHESTRA_TEST_COPIES", "ORCHESTRA_TEST_COUNTING"
 DIES, CANCELS_ON_LOSS = "ORCHESTRA_TEST_DIES", "ORCHESTRA_TEST_CANCELS_ON_LOSS"
+DEAF = "ORCHESTRA_TEST_DEAF"
 TASKS_PER_CHILD, RESULTS = "ORCHESTRA_TEST_TASKS_PER_CHILD", "ORCHESTRA_TEST_RESULTS"
 
 
@@ -254,3 +256,18 @@ class _Counted:
 def count_calls(orch: Orchestrator) -> None:
     """Make an orchestrator note each question that it asks its store, the reconciler's own aside."""
     orch.parts.cycle.store = cast(Any, _Counted(orch.parts.store))
+
+
+def make_deaf(app: Any, *, always: bool) -> None:
+    """Make a worker's connection consume nothing, behind the worker's back; or its first connection only."""
+
+    class Deaf(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        connections = 0
+
+        def start(self, parent: Any) -> None:
+            Deaf.connections += 1
+            if always or Deaf.connections == 1:
+                parent.task_consumer.consume = lambda *_: None
+
+    app.steps["consumer"].add(Deaf)

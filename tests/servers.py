@@ -12,6 +12,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -90,6 +91,14 @@ class PrivateRedis:
         if self._process.alive:
             self.kill()
         self.start()
+
+    def freeze(self) -> None:
+        """Let it answer nothing, with all connections open, until it is thawed."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def flush(self) -> None:
         """Delete everything in it, as a careless operator would."""

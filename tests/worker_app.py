@@ -7,11 +7,13 @@ from tests.cluster import (
     CANCELS_ON_LOSS,
     COPIES,
     COUNTING,
+    DEAF,
     DIES,
     RESULTS,
     TASKS_PER_CHILD,
     count_calls,
     die_before_sending,
+    make_deaf,
     send_copies,
 )
 
@@ -29,3 +31,5 @@ if CANCELS_ON_LOSS in os.environ:
     orch.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
 if RESULTS in os.environ:
     orch.app.conf.result_backend = os.environ[RESULTS]
+if DEAF in os.environ:
+    make_deaf(orch.app, always=os.environ[DEAF] == "always")

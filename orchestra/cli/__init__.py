@@ -11,6 +11,7 @@ from orchestra.cli.beat import beat
 from orchestra.cli.demo.command import demo
 from orchestra.cli.doctor import doctor
 from orchestra.cli.events import events
+from orchestra.cli.flower import flower
 from orchestra.cli.jobs import jobs
 from orchestra.cli.runs import runs
 from orchestra.cli.submit import run, submit
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, submit, worker, beat, events, doctor):
+for command in (demo, run, submit, worker, beat, flower, events, doctor):
     app.command()(command)
 app.add_typer(runs, name="runs")
 app.add_typer(jobs, name="jobs")

@@ -15,6 +15,7 @@ class Pool(StrEnum):
     prefork = "prefork"
     threads = "threads"
     solo = "solo"
+    asyncio = "asyncio"
 
 
 class Level(StrEnum):
@@ -33,10 +34,18 @@ def worker(
         typer.Option("--app", "-A", metavar="MODULE:ATTRIBUTE", help="Your Orchestrator; default: from ORCHESTRA_*."),
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="How many bodies run at once; default one per CPU.")
+        int | None,
+        typer.Option(
+            "--concurrency", "-c", min=1, help="How many bodies run at once; default one per CPU, for asyncio 100."
+        ),
     ] = None,
     pool: Annotated[
-        Pool, typer.Option("--pool", "-P", help="prefork has all time limits; threads suits I/O.")
+        Pool,
+        typer.Option(
+            "--pool",
+            "-P",
+            help="prefork has all time limits; threads suits I/O; asyncio runs async def tasks on one loop.",
+        ),
     ] = Pool.prefork,
     queues: Annotated[
         str | None, typer.Option("--queues", "-Q", help="Queues to serve, comma-separated; default the orchestrator's.")

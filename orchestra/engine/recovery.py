@@ -58,8 +58,8 @@ def why_dead(lease: LeaseFacts, machine: Machine, *, now: float, may_expire: boo
 def to_resend(*, slots: int, busy: int, heard_ago_s: float, rounds: int = 0) -> int:
     """Return how many unheard steps an idle worker sends again at most; 0 while it is busy or has just heard.
 
-    ``rounds`` is how often in a row it has found some: each doubles the number, since a broker that lost one message
-    after the other has lost them all.
+    ``rounds`` is how often in a row it has found some: each makes the number four times as large, since a broker that
+    lost one message after the other has lost them all.
     """
     free = slots - busy
-    return RESEND_PER_SLOT * free << min(rounds, 6) if free > 0 and heard_ago_s >= UNHEARD_S else 0
+    return RESEND_PER_SLOT * free << 2 * min(rounds, 4) if free > 0 and heard_ago_s >= UNHEARD_S else 0

@@ -77,6 +77,11 @@ def is_last(feeds: Sequence[Sequence[int]] | None) -> bool:
     return all(each[3] for each in feeds or ())
 
 
+def fallback_name(name: str) -> str:
+    """Return the name and key of what runs in the place of a step."""
+    return f"{name} (fallback)"
+
+
 def rows(
     plan: Plan, *, first_n: int = 0, first_join: int = 0, parent: int | None = None, round: int = 0
 ) -> tuple[list[StepRow], list[JoinRow]]:
@@ -163,6 +168,6 @@ def _row(step: PlannedStep, plan: Plan, first_n: int, first_join: int) -> StepRo
         feeds=feeds or None,
         chain=chain or None,
         whens={str(j + first_join): when for j, when in step.whens.items()} or None,
-        fallback=None if fallback is None else [fallback.task, fallback.path, f"{step.name} (fallback)"],
+        fallback=None if fallback is None else [fallback.task, fallback.path, fallback_name(step.name)],
         max_rounds=step.max_rounds,
     )

@@ -16,6 +16,8 @@ E = TypeVar("E", bound=StrEnum)
 
 Duration: TypeAlias = float | int | timedelta
 """Seconds, or a timedelta."""
+When: TypeAlias = float | int | timedelta | datetime
+"""Seconds from now, a timedelta from now, or an aware datetime."""
 
 
 def seconds(option: str, value: Duration, *, minimum: float = 0.0, above: bool = False) -> float:
@@ -33,6 +35,15 @@ def seconds(option: str, value: Duration, *, minimum: float = 0.0, above: bool =
         bound = "more than" if above else "at least"
         raise InvalidOption(option, value, f"{bound} {minimum:g} s and at most {LONGEST_TIMEOUT_S:g} s")
     return result
+
+
+def moment(option: str, value: When, now: float) -> float:
+    """Return a time in seconds since the epoch: an aware datetime, or so long from now."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidOption(option, value, "a datetime with a time zone, seconds from now or a timedelta")
+        return value.timestamp()
+    return now + seconds(option, value, above=True)
 
 
 def priority(value: object) -> int:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from orchestra.errors import InvalidOption, InvalidSchedule
@@ -15,7 +15,6 @@ from orchestra.model import options
 from orchestra.model.options import Duration
 
 SHORTEST_INTERVAL_S = 0.1
-E = TypeVar("E", bound=StrEnum)
 
 
 class ScheduleType(StrEnum):
@@ -114,9 +113,9 @@ def schedule(
         interval_s=None if interval_seconds is None else _interval(interval_seconds),
         cron=None if cron is None else crons.check(cron),
         timezone=named,
-        misfire=_member(Misfire, "misfire", misfire),
+        misfire=options.member(Misfire, "misfire", misfire),
         grace_s=options.seconds("grace_seconds", grace_seconds),
-        overlap=_member(Overlap, "overlap", overlap),
+        overlap=options.member(Overlap, "overlap", overlap),
         jitter_s=options.seconds("jitter_seconds", jitter_seconds),
         starts_at=starts,
         ends_at=ends,
@@ -131,7 +130,15 @@ def check_zone(name: object) -> str:
     near = difflib.get_close_matches(str(name), _zones(), n=3, cutoff=0.5)
     near = near or [each for each in sorted(_zones()) if str(name).lower() in each.lower()][:3]
     hint = f"did you mean {', '.join(map(repr, near))}?" if near else "use a name such as 'Europe/Berlin' or 'UTC'"
-    raise InvalidSchedule("timezone", name, None, "there is no such time zone", hint)
+    raise InvalidSchedule("timezone", name, _place(name), "there is no such time zone", hint)
+
+
+def _place(name: object) -> int | None:
+    """Return from which character on no name of a zone goes like this one."""
+    if not isinstance(name, str):
+        return None
+    fits = (at for at in range(len(name), 0, -1) if any(each.startswith(name[:at]) for each in _zones()))
+    return next(fits, 0) + 1
 
 
 def zone(name: str) -> ZoneInfo:
@@ -161,7 +168,8 @@ def _interval(value: Duration) -> float:
     try:
         return round(options.seconds("interval_seconds", value, minimum=SHORTEST_INTERVAL_S), 6)
     except InvalidOption as error:
-        hint = f"use {SHORTEST_INTERVAL_S:g} s to a year; for days and months of the calendar use cron=…"
+        hint = f"use {SHORTEST_INTERVAL_S:g} s to a year, as in 90 or timedelta(minutes=5); for days and months of the"
+        hint += " calendar use cron=…"
         raise InvalidSchedule("interval_seconds", value, None, f"expected {error.expected}", hint) from None
 
 
@@ -171,13 +179,6 @@ def _type(named: object, given: Mapping[str, object]) -> ScheduleType:
     if len(found) != 1:
         raise InvalidOption("schedule", found, wanted)
     kind = ScheduleType(found[0])
-    if named is not None and _member(ScheduleType, "schedule_type", named) is not kind:
+    if named is not None and options.member(ScheduleType, "schedule_type", named) is not kind:
         raise InvalidOption("schedule_type", named, f"{kind.value!r}, or {wanted.replace('one of ', '')} to go with it")
     return kind
-
-
-def _member(kind: type[E], option: str, value: object) -> E:
-    try:
-        return kind(value)
-    except ValueError:
-        raise InvalidOption(option, value, f"one of {', '.join(kind)}") from None

@@ -61,6 +61,11 @@ FOLLOWS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 }
 """Which status may follow which. Nothing else ever happens to a step."""
 
+AGAIN: Mapping[TaskStatus, frozenset[TaskStatus]] = {
+    status: frozenset({_S.PENDING, _S.QUEUED, _S.WAITING}) for status in (_S.FAILED, _S.CANCELLED, _S.SKIPPED)
+}
+"""What a retry by hand makes of a step whose run has ended; it begins a new generation of the step."""
+
 TERMINAL = frozenset(status for status, nexts in FOLLOWS.items() if not nexts)
 OPEN = frozenset(TaskStatus) - TERMINAL
 IDLE = OPEN - {_S.RUNNING}

@@ -1,5 +1,6 @@
 """Task: a unit of work as its author wrote it and, once submitted, the handle to what became of it."""
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -10,7 +11,7 @@ from orchestra.model import options, reference
 from orchestra.model.graph import StepOptions, display_name
 from orchestra.model.ids import StepRef, new_id
 from orchestra.model.options import DEFAULT_PRIORITY, Duration
-from orchestra.model.record import ErrorInfo, RunRecord, StepRecord, moment
+from orchestra.model.record import ErrorInfo, Progress, RunRecord, StepRecord, moment
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 
@@ -31,6 +32,7 @@ class Owner(Protocol):
     def read_run(self, run_id: str) -> RunRecord: ...
     def read_output(self, run: RunRecord) -> object: ...
     def read_steps(self, run_id: str) -> list[StepRecord]: ...
+    def read_progress(self, run_id: str) -> Mapping[int, Progress]: ...
     def decode(self, text: str) -> object: ...
     def wait_step(self, ref: StepRef, timeout_s: float | None) -> StepRecord: ...
     def wait_run(self, run_id: str, timeout_s: float | None) -> RunRecord: ...
@@ -208,6 +210,13 @@ class Task:
         record = self._current()
         return moment(record.completed_at) if record else None
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far its body last said that it is (``current().progress``): ``share`` from 0 to 1, ``text``, ``at``."""
+        if self._owner is None or self._ref is None:
+            return None
+        return self._owner.read_progress(self._ref.run_id).get(self._ref.n)
+
     def wait(self, timeout: Duration | None = None) -> "Task":
         """Wait until the task has ended, however it ended, and return it.
 
@@ -225,6 +234,10 @@ class Task:
         self._record = self._owner.wait_step(self._ref, limit)
         return self
 
+    async def await_done(self, timeout: Duration | None = None) -> "Task":  # noqa: ASYNC109
+        """Like ``wait``, without holding the event loop."""
+        return await asyncio.to_thread(self.wait, timeout)
+
     def raise_for_status(self) -> "Task":
         """Return the task if it completed, else raise TaskFailed with its error."""
         if self.status is not TaskStatus.COMPLETED:
@@ -238,7 +251,8 @@ class Task:
         if (
             self._owner is not None
             and self._ref is not None
-            and (self._record is None or not self._record.status.ended)
+            # What failed may run again: only what has completed stays so.
+            and (self._record is None or self._record.status is not TaskStatus.COMPLETED)
         ):
             self._record = self._owner.read_step(self._ref)
         return self._record
@@ -255,7 +269,7 @@ class WorkflowRun:
     @property
     def record(self) -> RunRecord:
         """What the store holds now."""
-        if self._record is None or not self._record.status.ended:
+        if self._record is None or self._record.status is not WorkflowStatus.COMPLETED:
             self._record = self._owner.read_run(self.id)
         return self._record
 
@@ -326,6 +340,10 @@ class WorkflowRun:
         limit = None if timeout is None else options.seconds("timeout", timeout)
         self._record = self._owner.wait_run(self.id, limit)
         return self
+
+    async def await_done(self, timeout: Duration | None = None) -> "WorkflowRun":  # noqa: ASYNC109
+        """Like ``wait``, without holding the event loop."""
+        return await asyncio.to_thread(self.wait, timeout)
 
     def raise_for_status(self) -> "WorkflowRun":
         """Return the run if it completed, else raise TaskFailed with its error."""

@@ -14,7 +14,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: i
 from orchestra.engine.outcome import Done, NotFound, Outcome, Raised, Spread
 from orchestra.engine.plan import StepInput, plan
 from orchestra.engine.rows import Expansion, of_elements, of_plan
-from orchestra.errors import DefinitionError, StoreUnavailable, TaskNotFound, TaskTimedOut, TooManyRounds
+from orchestra.errors import DefinitionError, ModelBusy, StoreUnavailable, TaskNotFound, TaskTimedOut, TooManyRounds
 from orchestra.model.condition import holds
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
@@ -25,8 +25,8 @@ from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.current import Keeping, keeping
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
-from orchestra.runtime.quarantine import SUSPECT_FROM, enter, leave
-from orchestra.runtime.registry import GENERIC, Registry
+from orchestra.runtime.quarantine import SUSPECT_FROM, Room, enter, leave
+from orchestra.runtime.registry import GENERIC, Registry, calling_by
 from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ _PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
 
 
 _MOST_RETURNS = 600
+MOST_WAITS = 20
+"""How often a step waits for a model that asks it to, before its retry policy decides."""
 MAX_ROUNDS = 100
 """How deep sub-workflows may nest, where a task does not say."""
 
@@ -88,6 +90,11 @@ class Adapter:
         """How long workers' leases last."""
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
+
+    def in_one_process(self) -> None:
+        """All bodies of the worker run in this process: what keeps suspects apart needs no files."""
+        room = Room()
+        self._enter, self._leave = room.enter, room.leave
 
     def forked(self) -> None:
         """Begin anew in a pool's child: another thread of the parent may have held the lock."""
@@ -138,7 +145,8 @@ class Adapter:
         def make() -> Keeping:
             return Keeping(cycle.store, claimed, cycle.clock, cycle.worker, lambda: not self.holds(claimed.claim))
 
-        with keeping(make, claimed, None if timeout_s is None else cycle.clock() + timeout_s), inside(claimed):
+        ends_at = None if timeout_s is None else cycle.clock() + timeout_s
+        with calling_by(self.registry), keeping(make, claimed, ends_at), inside(claimed):
             yield
 
     def busy(self) -> int:
@@ -232,6 +240,10 @@ class Adapter:
         record = patiently(lambda: self.cycle.store.step(message.step), self._sleep)
         if record is not None and record.generation == message.generation:
             patiently(lambda: self.cycle.cancel(message.step.run_id, message.step.n), self._sleep)
+        with self._lock:
+            stopped = [held.claimed for claim, held in self.held.items() if claim.ref == message]
+        for claimed in stopped:
+            self._let_go(claimed)
 
     def unknown(self, message: MessageRef, task: str) -> None:
         """The worker has no Celery task of that name."""
@@ -323,5 +335,7 @@ def _outcome(error: BaseException, claimed: Claimed) -> Outcome:
             return NotFound(error_info(error))
         case TimeLimitExceeded(args=(float() | int() as limit_s, *_)):
             return Raised(error_info(TaskTimedOut(claimed.name, limit_s)))
+        case ModelBusy(retry_after_s=seconds) if claimed.attempts < MOST_WAITS:
+            return Raised(error_info(error), retry_after_s=seconds)
         case _:
             return Raised(error_info(error))

@@ -128,10 +128,14 @@ class Reconciling:
 
     def __init__(self, inner: Stoppable, adapter: Adapter) -> None:
         self._inner, self._reconciler = inner, Reconciler(adapter, worker=None, lease_s=adapter.lease_s)
+        self._inner_at = 0.0
 
     def turn(self) -> float:
-        """Turn both, and return how many seconds the next turn may wait."""
-        return min(self._inner.turn(), self._reconciler.turn())
+        """Turn each that is due, and return how many seconds the next turn may wait."""
+        if time.monotonic() >= self._inner_at:
+            self._inner_at = time.monotonic() + self._inner.turn()
+        wait = self._reconciler.turn()
+        return max(0.0, min(wait, self._inner_at - time.monotonic()))
 
 
 class Heartbeat:

@@ -17,12 +17,16 @@ from orchestra.engine.blueprint import CONTEXT
 from orchestra.engine.plan import StepInput
 from orchestra.errors import EndedWithoutOutcome, TaskTimedOut, UnserialisableElements
 from orchestra.model import template
+from orchestra.model.current import running
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import error_names
 from orchestra.runtime.codec import decode
+from orchestra.runtime.loop import elsewhere, wait
 from orchestra.store.contract import Claimed
 
 _LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8000, 8000
+STOP_POLL_S = 0.25
+"""How often it is asked whether a coroutine is to stop."""
 _NO_CONTEXT: Mapping[str, object] = MappingProxyType({})
 Find = Callable[[str], Callable[..., Any]]
 _running: ContextVar[Claimed | None] = ContextVar("orchestra_running", default=None)
@@ -123,16 +127,22 @@ def call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str,
     function cannot be, from inside.
     """
     annotated = inspect.isfunction(function) and getattr(function, "__annotations__", None)
-    result = (_checked(function) if annotated else function)(*args, **kwargs)
+    called = _checked(function) if annotated else function
+    is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    # A plain function may take its time; a coroutine function only makes a coroutine.
+    result = called(*args, **kwargs) if is_async else elsewhere(lambda: _listed(called(*args, **kwargs)))
     if inspect.isawaitable(result):
-        return asyncio.run(_awaited(result, timeout_s))
-    if inspect.isasyncgen(result):
-        return asyncio.run(_awaited(_collected(result), timeout_s))
+        return wait(_awaited(result, timeout_s))
+    return wait(_awaited(_collected(result), timeout_s)) if inspect.isasyncgen(result) else result
+
+
+def _listed(result: Any) -> Any:
     return list(cast(Iterator[Any], result)) if inspect.isgenerator(result) else result
 
 
 async def _awaited(result: Awaitable[Any], timeout_s: float | None) -> Any:
     limit = asyncio.timeout(timeout_s)
+    watcher = asyncio.ensure_future(_cancel_when_asked(asyncio.current_task()))
     try:
         async with limit:
             return await result
@@ -142,6 +152,20 @@ async def _awaited(result: Awaitable[Any], timeout_s: float | None) -> Any:
         if timeout_s is None or step is None or not limit.expired():
             raise
         raise TaskTimedOut(step.name, timeout_s) from None
+    finally:
+        watcher.cancel()
+
+
+async def _cancel_when_asked(body: "asyncio.Task[Any] | None") -> None:
+    """Cancel a coroutine once its step counts no more."""
+    make = running.get()
+    if make is None or body is None:
+        return
+    while True:
+        await asyncio.sleep(STOP_POLL_S)
+        if await asyncio.to_thread(lambda: make().stop_requested):
+            body.cancel("its step was cancelled, ran out of time or was given to another worker")
+            return
 
 
 async def _collected(results: AsyncIterator[Any]) -> list[Any]:

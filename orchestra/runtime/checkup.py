@@ -10,11 +10,11 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
+from orchestra.runtime.queues import MAX_PRIORITY
 from orchestra.runtime.routing import PRIORITY_STEPS, is_redis, tune
 
 _PATIENCE: dict[str, Any] = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "timeout": 5}
 _SHORT_VISIBILITY_S = 3600
-MAX_PRIORITY = 10
 
 
 class Level(StrEnum):

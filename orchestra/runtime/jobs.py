@@ -100,9 +100,11 @@ class Jobs:
 
     def trigger(self, job_id: str) -> str:
         """Run a job now, beside its schedule; returns the id of the run."""
+        at = 0.0
         while True:
-            record, now = self.read(job_id), round(self._cycle.clock(), 6)
-            run = run_of(record, now, record.last_run_at)
+            record, now = self.read(job_id), self._cycle.clock()
+            at = round(max(now, at + 1e-6), 6)  # a time that has a run gets no second one
+            run = run_of(record, at, record.last_run_at)
             firing = Firing(record, [run], record.next_run_at, record.due_at, by_hand=True)
             (fired,) = self._store.fire([firing], now)
             if fired is not None:

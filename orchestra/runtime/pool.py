@@ -9,6 +9,8 @@ Where it differs from Celery's own thread pool:
 * Stopping does not wait for bodies. They cannot be interrupted, so they are left behind on daemonic threads, and
   what they report later is ignored by the closed channel.
 
+Coroutines of all threads run on one event loop, as on the asyncio pool, so that they may share what belongs to a loop.
+
 There are no time limits here: the soft and hard limits of a request are not looked at. The engine's watchdog
 enforces them. Nor can a job be terminated: `terminate_job` raises NotImplementedError, as in the base class.
 """
@@ -28,6 +30,8 @@ from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool
 from celery.exceptions import WorkerLostError
 from celery.utils import timer2
+
+from orchestra.runtime.loop import Abandoned, BodyLoop, ThreadHost, use
 
 logger = logging.getLogger(__name__)
 # Without any handler, Python would print warnings to stderr.
@@ -105,6 +109,7 @@ class ThreadPool(BasePool):
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[Thread] = []
         self._closed = False
+        self._bodies = BodyLoop(f"{self.options.get('name', 'orchestra-pool')}-loop")
 
     def on_start(self) -> None:
         """Start the threads."""
@@ -141,6 +146,7 @@ class ThreadPool(BasePool):
             if thread is not current_thread():
                 thread.join(max(0.0, deadline - monotonic()))
         self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._bodies.stop(STOP_GRACE_S)
 
     on_terminate = on_stop
 
@@ -156,29 +162,34 @@ class ThreadPool(BasePool):
     def _work(self) -> None:
         """Run jobs until the stop: the life of one thread."""
         ident = get_native_id()
+        use(ThreadHost(self._bodies))
         while (job := self._jobs.get()) is not None and not self._closed:
-            self._perform(job, ident)
+            perform(self.app, job, ident)
             # An idle thread must not keep the last request alive.
             del job
 
-    def _perform(self, job: Job, ident: int) -> None:
-        # A body may have created an application of its own, which makes itself current.
-        self.app.set_current()
-        try:
-            if job.on_accepted is not None:
-                job.on_accepted(ident, monotonic())
-            outcome = job.target(*job.args, app=self.app, **job.kwargs)
-        except BaseException as error:
-            report, outcome = job.on_error, _failure(error)
-        else:
-            report = job.on_success
-        if report is None:
-            return
-        try:
-            report(outcome)
-        except BaseException:
-            logger.critical("The outcome of a task could not be reported: %r", outcome, exc_info=True)
-            _release(report)
+
+def perform(app: Any, job: Job, ident: int) -> None:
+    """Run a body in this thread or greenlet and tell how it went. Raises what no callback may hear of."""
+    # A body may have created an application of its own, which makes itself current.
+    app.set_current()
+    try:
+        if job.on_accepted is not None:
+            job.on_accepted(ident, monotonic())
+        outcome = job.target(*job.args, app=app, **job.kwargs)
+    except Abandoned:
+        raise
+    except BaseException as error:
+        report, outcome = job.on_error, _failure(error)
+    else:
+        report = job.on_success
+    if report is None:
+        return
+    try:
+        report(outcome)
+    except BaseException:
+        logger.critical("The outcome of a task could not be reported: %r", outcome, exc_info=True)
+        _release(report)
 
 
 def _failure(error: BaseException) -> ExceptionInfo:

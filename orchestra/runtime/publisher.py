@@ -147,6 +147,7 @@ class BrokerPublisher:
                     producer.publish(**message, retry=True, retry_policy=_RETRY)
 
     def _publish_confirmed(self, connection: Any, messages: Sequence[Message]) -> None:
+        connection.ensure_connection(**_RETRY)  # one that was closed would have no broker connection, and say None
         raw = connection.connection
         confirmed = self._confirmed.get(raw)
         if confirmed is None or not confirmed.is_open:

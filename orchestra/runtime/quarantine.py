@@ -8,7 +8,10 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import threading
 from pathlib import Path
+
+from orchestra.runtime.loop import elsewhere
 
 SUSPECT_FROM = 2
 """Crashes after which a step runs alone."""
@@ -42,6 +45,49 @@ class Quarantine:
         """The worker stops: take the files away."""
         for path in (self._room, self._gate):
             path.unlink(missing_ok=True)
+
+
+class Room:
+    """The same for a worker whose bodies are all in one process, without a file for each of them.
+
+    Its methods stand in for the functions below.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = self._suspects = 0
+        self._alone = False
+
+    def enter(self, _worker: str, crashes: int) -> int:
+        """Wait until the body may run; returns what ``leave`` takes: whether it runs alone."""
+        suspect = crashes >= SUSPECT_FROM
+        with self._changed:
+            self._suspects += suspect
+            if self._taken(suspect):
+                return suspect
+        # On the asyncio pool others run on this thread as well.
+        return elsewhere(lambda: self._wait(suspect))
+
+    def leave(self, place: int) -> None:
+        """The body is over."""
+        with self._changed:
+            self._inside -= 1
+            if place:
+                self._alone = False
+                self._suspects -= 1
+            self._changed.notify_all()
+
+    def _wait(self, suspect: bool) -> int:
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken(suspect))
+            return suspect
+
+    def _taken(self, suspect: bool) -> bool:
+        free = not self._inside if suspect else not (self._alone or self._suspects)
+        if free:
+            self._inside += 1
+            self._alone = suspect
+        return free
 
 
 def enter(worker: str, crashes: int) -> int:

@@ -37,6 +37,7 @@ class Reconciler:
         on_deaf: Called when the worker seems not to consume any more: with 1, then 2, … every 5 s that it lasts.
         holds: Whether the worker knows of a claim that it is said to have: a claim may have been made without the
             worker hearing of it, or its end not have been recorded.
+        stop: Ends bodies whose steps were cancelled, where the pool can; gets the Celery ids of all that are not.
         busy: How many of its slots are taken. The store does not know of bodies whose claim was superseded.
     """
 
@@ -52,13 +53,14 @@ class Reconciler:
         busy: Callable[[], int] = lambda: 0,
         keep_for_s: float | None = None,
         on_deaf: Callable[[int], object] = lambda _times: None,
+        stop: Callable[[set[str]], object] = lambda _held: None,
         machine: Machine | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
         self._worker, self._queues, self.slots, self._lease_s = worker or "a beat", queues, slots, lease_s
         self._leases = worker is not None
-        self._holds, self._busy, self._on_deaf = holds, busy, on_deaf
+        self._holds, self._busy, self._on_deaf, self._stop = holds, busy, on_deaf, stop
         self._unknown: set[ClaimRef] = set()
         """Claims that the worker did not know of when it was last asked."""
         self._retention = Retention(self._store, keep_for_s, adapter.cycle.clock)
@@ -168,7 +170,12 @@ class Reconciler:
 
         The store is asked first: what ends in between is recorded by then, and its claim is no longer the newest.
         """
+        if not self.slots:
+            # It is stopping, and Celery has forgotten what its children may still be doing. What they leave behind is
+            # reopened when they have ended, and the lease is given back.
+            return self._busy()
         claims = self._store.held(self.incarnation)
+        self._stop({claim.ref.celery_id for claim in claims})
         unknown = {claim for claim in claims if not self._holds(claim)}
         # Twice unknown: one whose child has just died is forgotten a moment before its end is recorded.
         before, self._unknown = self._unknown, unknown
@@ -179,6 +186,10 @@ class Reconciler:
     def _conserve(self, at: float, busy: int) -> None:
         """An idle worker that hears nothing while steps are ready concludes that their messages were lost."""
         if at - self._heard_at < UNHEARD_S:
+            if (
+                self._rounds
+            ):  # it may be over with those that it sent: look again when that is known, not a second later
+                self._inspect_at = self._heard_at + UNHEARD_S
             return
         limit = to_resend(slots=self.slots, busy=busy, heard_ago_s=at - self._heard_at, rounds=self._rounds)
         if not limit:

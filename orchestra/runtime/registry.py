@@ -7,7 +7,9 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, cast
@@ -20,6 +22,9 @@ from orchestra.model.graph import display_name, identity, takes_input
 GENERIC = "orchestra.step"
 """The Celery task that carries every step that is not a Celery task itself."""
 
+AGENT = "agent:"
+"""Begins the path of an agent: the rest is what it is, as JSON."""
+_AGENTS = "orchestra.agents"
 _POLL_S = 0.02
 _STDLIB = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
 
@@ -73,10 +78,21 @@ class Registry:
         Raises:
             TaskNotFound: Nothing of that name is known, or may be imported.
         """
+        found = self.find(path)
+        if not callable(found):
+            raise TaskNotFound(path, f"{path!r} cannot be called")
+        return found
+
+    def find(self, path: str) -> object:
+        """Return what a path leads to, though it cannot be called.
+
+        Raises:
+            TaskNotFound: Nothing of that name is known, or may be imported.
+        """
         while True:
             found, reason = self._find(path)
             if found is not None:
-                return cast(Callable[..., Any], found)
+                return found
             if time.monotonic() >= self.patient_until:
                 raise TaskNotFound(path, reason)
             time.sleep(_POLL_S)
@@ -99,7 +115,9 @@ class Registry:
         return Target(GENERIC, path, takes_input(agent))
 
     def _path(self, agent: object) -> str:
-        path, problem = _importable(agent)
+        path, problem = as_data() if (as_data := getattr(agent, "as_path", None)) else _importable(agent)
+        if problem is None and path.startswith(AGENT):
+            return path
         if self.travels:
             if problem is not None:
                 raise CannotTravel(path, problem)
@@ -127,11 +145,13 @@ class Registry:
         known = self._known.get(path)
         if known is not None:
             return known, ""
+        if path.startswith(AGENT):
+            return importlib.import_module(f"{_AGENTS}.agent").load(path).run, ""
         module, _, qualname = path.partition(":")
         if not qualname or any(mark in qualname for mark in "<(@"):
             return None, "no function of that name has been defined here"
         loaded = sys.modules.get(module)
-        if loaded is None and module.partition(".")[0] in self.modules:
+        if loaded is None and (module.partition(".")[0] in self.modules or module.startswith(f"{_AGENTS}.")):
             try:
                 loaded = importlib.import_module(module)
             except Exception as error:  # a module may raise anything
@@ -150,7 +170,25 @@ class Registry:
         trusted = trusted or (not self.travels and _is_application(loaded))
         if not (trusted or isinstance(found, TaskFunction | WorkflowFunction) or found is identity):
             return None, f"{path!r} is no @task, and its module is not among those that may be called here"
-        return (found, "") if callable(found) else (None, f"{path!r} cannot be called")
+        return found, ""
+
+
+_current: ContextVar[Registry | None] = ContextVar("orchestra_registry", default=None)
+
+
+def current_registry() -> Registry | None:
+    """Return what the step that runs here may call, by name; None where no step runs."""
+    return _current.get()
+
+
+@contextmanager
+def calling_by(registry: Registry) -> Generator[None]:
+    """Make ``current_registry`` that one."""
+    token = _current.set(registry)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def celery_task_name(agent: object) -> str | None:

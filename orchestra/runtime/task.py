@@ -1,5 +1,6 @@
 """Steps as Celery tasks: the generic task, and the mixin that makes an adopted one carry steps."""
 
+import logging
 import sys
 import time
 from asyncio import CancelledError
@@ -15,6 +16,7 @@ from orchestra.engine.plan import StepInput
 from orchestra.errors import EndedWithoutOutcome, StoreUnavailable, TaskNotFound
 from orchestra.model.function import StepOptions
 from orchestra.model.graph import current_builder
+from orchestra.model.status import TaskStatus
 from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, Elements, is_step
 from orchestra.runtime.backend import Escaped, StepBackend
 from orchestra.runtime.body import arguments, call, elements, fill, inside
@@ -22,12 +24,23 @@ from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.registry import GENERIC, body_of
 from orchestra.store.contract import Claimed, Refused
 
+logger = logging.getLogger(__name__)
+
+_ENDS: Mapping[TaskStatus | None, str] = {
+    TaskStatus.COMPLETED: "task-succeeded",
+    TaskStatus.FAILED: "task-failed",
+    TaskStatus.CANCELLED: "task-revoked",
+    TaskStatus.SKIPPED: "task-revoked",
+}
+"""What monitors are told of a message whose step has ended without them hearing of it, or they would wait for ever."""
+
 
 class StepMixin:
     """Claims before the body. A message that is no step passes through to the class behind."""
 
     orchestra: ClassVar[Adapter]
     request: Any
+    send_event: Callable[..., object]
 
     def before_start(self, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Claim the step and fill in its arguments, or drop the message: acknowledged, and nothing happens."""
@@ -48,8 +61,23 @@ class StepMixin:
             # Not a failure of the step: it stays ready, and its message is sent again when the store is back.
             raise Ignore(str(error)) from error
         if isinstance(answer, Refused):
+            if answer.status in _ENDS:
+                self._show(_ENDS[answer.status])
             raise Ignore(answer.reason)
+        if answer.attempts or answer.crashes:
+            # Flower still shows how the attempt before ended, which only a retry takes back.
+            self._show("task-retried", "task-started")
         return answer
+
+    def _show(self, *events: str) -> None:
+        """Send events to monitors that Celery itself would not send. A broker that is away is no trouble."""
+        if not self.orchestra.registry.travels:
+            return  # nobody outside sees an embedded worker
+        try:
+            for event in events:
+                self.send_event(event, retry=False)
+        except Exception as error:
+            logger.debug("Monitors were not told of %s: %s", self.request.id, error)
 
     def _take(self, claimed: Claimed, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Put the arguments of the step in place of those of the message."""
@@ -68,6 +96,8 @@ class GenericStep(StepMixin, Task):  # pyright: ignore[reportUntypedBaseClass, r
     name = GENERIC
     acks_late = True
     max_retries = None
+    may_await = True
+    """Whether it turns out only when it runs; for the asyncio pool."""
 
     def _take(self, claimed: Claimed, task_id: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         """Arguments go to the function that the step names, not to this task."""

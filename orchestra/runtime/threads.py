@@ -19,11 +19,12 @@ class ThreadPool(thread.TaskPool):
     def on_apply(self, *args: Any, **options: Any) -> Any:
         """Run one body."""
         result: Any = super().on_apply(*args, **options)
-        result.f.add_done_callback(_wake)
+        result.f.add_done_callback(wake_consumer)
         return result
 
 
-def _wake(_ended: object) -> None:
+def wake_consumer(_ended: object = None) -> None:
+    """Make the consumer look whether there is a free slot."""
     hub: Any = get_event_loop()
     if hub is not None:
         hub.call_soon(_nothing)

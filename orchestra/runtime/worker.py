@@ -3,23 +3,27 @@
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery import Celery, bootsteps, signals
 from celery.worker import state
 
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.asyncio_pool import DEFAULT_SLOTS, AsyncioPool
 from orchestra.runtime.beat import add_beat
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.routing import is_redis, tune
+from orchestra.runtime.stopping import Stopper
 from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
-POOLS = ("prefork", "threads", "solo")
+_OWN_POOLS = {"threads": ThreadPool, "asyncio": AsyncioPool}
+_SLOTS = {"solo": 1, "asyncio": DEFAULT_SLOTS}
+"""How many bodies run at once where nobody says; elsewhere one per CPU."""
 _WATCH_CHILDREN_S = 0.25
 _THREAD_LEASE = 6
 """Leases are so many times longer where bodies share the interpreter with the heartbeat: C code that holds the
@@ -71,7 +75,10 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
             queues.serve()
             # Before the pool forks: its children claim under the incarnation that they inherit.
             self._forks = forks = "prefork" in parent.pool_cls.__module__
+            if not forks:
+                adapter.in_one_process()
             self._watch: Any = None
+            self._parent, self._stopper = parent, cast("Stopper | None", None)
             self._reconciler = Reconciler(
                 adapter,
                 worker=parent.hostname,
@@ -82,6 +89,7 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
                 holds=_parent_holds if forks else adapter.holds,
                 busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
+                stop=self._stop,
             )
             self._thread = ReconcilerThread(self._reconciler)
             os.register_at_fork(after_in_child=adapter.forked)
@@ -104,6 +112,15 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
             signals.task_unknown.connect(self._unknown, weak=False)
             self._reconciler.start()
             self._thread.start()
+
+        def _stop(self, held: set[str]) -> None:
+            if self._forks and self._stopper is None:
+                self._stopper = Stopper(adapter.cycle.store, self._parent.pool, self._soon)
+            if self._stopper is not None:
+                self._stopper.look(held)
+
+        def _soon(self, function: Any, *args: Any) -> None:
+            self._parent.consumer.call_soon(function, *args)
 
         def _heard(self, **_: Any) -> None:
             self._reconciler.heard()
@@ -162,8 +179,8 @@ def run_worker(
         app.conf.worker_disable_prefetch = True
     worker: Any = app.Worker(
         hostname=name or f"orchestra-{os.getpid()}@{socket.gethostname()}",
-        pool=ThreadPool if pool == "threads" else pool,
-        concurrency=1 if pool == "solo" else concurrency,
+        pool=_OWN_POOLS.get(pool, pool),
+        concurrency=_SLOTS.get(pool, concurrency) if concurrency is None or pool == "solo" else concurrency,
         queues=list(queues),
         loglevel=loglevel,
         without_mingle=True,

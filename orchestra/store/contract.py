@@ -21,6 +21,7 @@ from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
+from orchestra.store.control import Control
 from orchestra.store.cursors import Cursor, Cursors
 from orchestra.store.jobs import Fired, Firing, Jobs
 from orchestra.store.notes import Notes
@@ -41,7 +42,7 @@ from orchestra.store.values import (
 )
 
 
-class Store(Jobs, Notes, Cursors, Protocol):
+class Store(Control, Jobs, Notes, Cursors, Protocol):
     """Where runs, steps, results, joins and events are kept."""
 
     url: str
@@ -106,16 +107,12 @@ class Store(Jobs, Notes, Cursors, Protocol):
         """Record that a claim ended without an outcome: ``decide(Vanished(reason))`` for its step."""
         ...
 
-    def cancel(self, run_id: str, n: int | None, now: float) -> Recorded | None:
-        """Cancel a run, or one of its steps (which ends the run as CANCELLED once what is running has ended).
-
-        Every open step of a cancelled run is CANCELLED at once, running ones included: their late records are
-        superseded. None when it had ended before.
-        """
-        ...
-
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
-        """Make RETRYING steps whose time has come QUEUED. Return what to publish and when the next one is due."""
+        """Make RETRYING steps whose time has come QUEUED. Return what to publish and when to ask again.
+
+        A run whose deadline has come, or whose expiry has while nothing of it was ever claimed, has FAILED with that
+        reason; what was open of it is CANCELLED.
+        """
         ...
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:

@@ -65,7 +65,7 @@ def _fire(tx: Transaction, firing: Firing, now: float) -> tuple[list[str], list[
     sorted_ = _sort(tx, firing)
     if not tx.move_job(_moved(firing, sorted_, now)):
         return None
-    queues = [queue for run in sorted_.admitted for queue in transitions.add_run(tx, run, now)]
+    queues = [queue for run in sorted_.admitted for queue in transitions.add_run(tx, run, now) or ()]
     _tell_missed(tx, firing, sorted_, now)
     return [run.id for run in sorted_.admitted], queues
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestra.engine.join import Arrivals, Way
 from orchestra.engine.rows import JoinRow, StepRow
@@ -12,6 +12,14 @@ from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
+
+
+class Counted(NamedTuple):
+    """What a run was told by one more step that it waits for."""
+
+    ended: WorkflowStatus | None
+    """The status that it ended with, if that was the last one."""
+    single: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,8 @@ class Hot:
     """The newest claim whose start is in the log."""
     started_at: float | None
     worker: str | None
+    counted: Counted | None = None
+    """Where the step was counted at its run in the same statement; see ``end``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,12 @@ class RunState:
     single: bool
     goes_on: bool
     """Whether a failure leaves the rest of the run going."""
+    status: WorkflowStatus = WorkflowStatus.RUNNING
+
+    @property
+    def paused(self) -> bool:
+        """Whether what becomes ready is offered to nobody."""
+        return self.status is WorkflowStatus.PAUSED
 
 
 class Transaction(Protocol):
@@ -79,11 +95,14 @@ class Transaction(Protocol):
         """Return (run id, fingerprint, whether by key) of the run that has this key or id."""
         ...
 
-    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> None:
-        """Insert a RUNNING run that waits for ``remaining`` steps and has used so many numbers."""
+    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> bool:
+        """Insert a RUNNING run that waits for ``remaining`` steps and has used so many numbers.
+
+        False when its key or its id is taken.
+        """
         ...
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None: ...
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None: ...
     def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None: ...
     def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]: ...
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
@@ -98,7 +117,11 @@ class Transaction(Protocol):
 
     def held_step(self, claim: ClaimRef) -> Hot | None: ...
     def end(self, claim: ClaimRef, ending: Ending) -> Hot | None:
-        """Leave RUNNING, if the claim is the newest."""
+        """Leave RUNNING, if the claim is the newest.
+
+        Where the step completed, feeds nothing and is a part of nothing, a backend that can do so in the same statement
+        has also done ``count_run``, and says so.
+        """
         ...
 
     def end_waiting(self, run_id: str, n: int, ending: Ending) -> Hot | None:
@@ -110,7 +133,7 @@ class Transaction(Protocol):
         """Whether a WAITING step, or one that it is a part of, has a fallback and is no map."""
         ...
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         """Insert a QUEUED step with the input and the conditions of another one, and that as its parent.
 
         The other one waits for this part alone, collects its output, and has no fallback any more. Returns the queue.
@@ -143,8 +166,11 @@ class Transaction(Protocol):
         """Return the JSON text of the list of outputs of a step's parts."""
         ...
 
-    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
-        """Return (remaining, ending, whether an error is noted) of a run after one more step that it waits for."""
+    def count_run(self, run_id: str, now: float) -> Counted:
+        """Count one more step that a run waits for. The last one ends it, unless it had ended before.
+
+        It ends as it was to end early; else as FAILED where an error is noted, or as COMPLETED.
+        """
         ...
 
     def run_state(self, run_id: str) -> RunState: ...
@@ -163,11 +189,13 @@ class Transaction(Protocol):
         """End a run, and return whether it is a single one; None when it had ended before."""
         ...
 
-    def best_waiting(self, queue: str, window: int) -> tuple[int, int] | None:
-        """Return the priority of the best step that waits, and how many of it or better are sent up to ``window``."""
+    def pick(self, queue: str, window: int, now: float) -> tuple[list[Dispatch], bool]:
+        """Send the best steps that wait, all of one priority, as far as the window has room for that priority.
+
+        Returns them, and whether there was room for more.
+        """
         ...
 
-    def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]: ...
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]: ...
     def unannounced(self, worker: str, started_before: float) -> list[tuple[StepRef, bool, Entry]]:
         """Mark the starts of a worker's claims as being in the log; returns the step, whether single, and the event."""

@@ -21,7 +21,7 @@ from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused
 from orchestra.store.entries import Entry
-from orchestra.store.primitives import Ending, Hot, Transaction
+from orchestra.store.primitives import Counted, Ending, Hot, Transaction
 
 Window = Callable[[str], int]
 """How many ready steps of a queue and priority may be with the broker."""
@@ -83,13 +83,11 @@ def fill(tx: Transaction, queues: Sequence[str], window: Window, now: float) -> 
     """Send the best waiting steps of each queue as far as its window has room for their priority."""
     dispatches: list[Dispatch] = []
     for queue in queues:
-        while (best := tx.best_waiting(queue, window(queue))) is not None:
-            priority, sent = best
-            room = window(queue) - sent
-            picked = tx.pick(queue, priority, room, now) if room > 0 else []
+        picked, has_room = tx.pick(queue, window(queue), now)
+        dispatches += picked
+        while picked and has_room:  # nothing picked although something waits: another transaction is picking it
+            picked, has_room = tx.pick(queue, window(queue), now)
             dispatches += picked
-            if not picked or len(picked) >= room:
-                break  # nothing picked although something waits: another transaction is picking it
     return dispatches
 
 
@@ -98,21 +96,25 @@ def create_runs(tx: Transaction, runs: Sequence[NewRun], window: Window, now: fl
     created: list[Created] = []
     queues: dict[str, None] = {}
     for run in runs:
-        taken = tx.taken(run.id, run.key)
-        if taken is not None:
-            created.append(_existing(run, *taken))
+        ready = add_run(tx, run, now)
+        if ready is None:
+            created.append(_existing(tx, run))
             continue
-        queues.update(dict.fromkeys(add_run(tx, run, now)))
+        queues.update(dict.fromkeys(ready))
         created.append(Created(run.id, ()))
     dispatches = fill(tx, list(queues), window, now)
     # Which run of the call a dispatch belongs to does not matter: they are published together.
     return [replace(each, dispatches=dispatches if at == 0 else ()) for at, each in enumerate(created)]
 
 
-def add_run(tx: Transaction, run: NewRun, now: float) -> list[str]:
-    """Insert a run with its steps, joins and events; returns the queues in which steps of it are ready."""
+def add_run(tx: Transaction, run: NewRun, now: float) -> list[str] | None:
+    """Insert a run with its steps, joins and events; returns the queues in which steps of it are ready.
+
+    None when its key or its id is taken.
+    """
     steps, joins = rows(run.plan)
-    tx.add_run(run, sum(is_last(step.feeds) for step in steps), len(steps), len(joins), now)
+    if not tx.add_run(run, sum(is_last(step.feeds) for step in steps), len(steps), len(joins), now):
+        return None
     tx.add_steps(run.id, steps, now)
     tx.add_joins(run.id, joins)
     ready = [step for step in steps if step.status is S.QUEUED]
@@ -126,7 +128,10 @@ def add_run(tx: Transaction, run: NewRun, now: float) -> list[str]:
     return [step.queue for step in ready]
 
 
-def _existing(run: NewRun, run_id: str, fingerprint: str | None, by_key: bool) -> Created:
+def _existing(tx: Transaction, run: NewRun) -> Created:
+    taken = tx.taken(run.id, run.key)
+    assert taken is not None, run.id
+    run_id, fingerprint, by_key = taken
     if not by_key:
         raise KeyConflict(run.id, run_id, "ids are used once; give the task another id, or submit it with key=…")
     if fingerprint != run.fingerprint:
@@ -139,7 +144,9 @@ def claim(tx: Transaction, message: MessageRef, worker: str, now: float) -> Clai
     claimed = tx.claim(message, worker, now)
     if claimed is None:
         status = tx.status(message.step)
-        return Refused(status, "no such step" if status is None else f"it is {status}, or the message is an old one")
+        return Refused(
+            status, "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
+        )
     given = StepInput.from_json(claimed.row.input)
     needs, waits_for = given.needs(), claimed.row.waits_for
     if not needs and not given.from_predecessors:
@@ -224,7 +231,8 @@ def _has_fallback(tx: Transaction, run_id: str, hot: Hot) -> bool:
 def _fall_back(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo | None) -> None:
     assert hot.fallback is not None, hot
     n, _join = tx.reserve(effects.run_id, 1, 0)
-    queue = tx.add_fallback(effects.run_id, hot.n, n, hot.fallback, effects.now)
+    parked = tx.run_state(effects.run_id).paused
+    queue = tx.add_fallback(effects.run_id, hot.n, n, hot.fallback, effects.now, parked=parked)
     effects.say("task.retrying", [hot.n], name=hot.name, error=str(error)[:500], fallback=hot.fallback[2])
     effects.say("task.submitted", [n], of=hot.n)
     effects.released([(n, queue)])
@@ -259,19 +267,25 @@ def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> O
         case Expanded(expansion) if not expansion.steps:
             return _gather(tx, effects, hot.n, 0, None, frozenset())
         case Rescheduled() | Reopened() | Expanded():
-            if tx.run_state(effects.run_id).ending is not None:
+            run = tx.run_state(effects.run_id)
+            if run.ending is not None:
                 # The run is only waiting for what is running to be over: nothing is begun any more.
                 tx.stop_one(StepRef(effects.run_id, hot.n), S.SKIPPED, _ENDING, effects.now)
                 effects.say("task.skipped", [hot.n], **about)
                 return [], _count_run(tx, effects)
-            _go_on(tx, effects, hot, change, about)
+            _go_on(tx, effects, hot, change, about, run.paused)
             return [], None
         case _:
             assert_never(change)
 
 
 def _go_on(
-    tx: Transaction, effects: Effects, hot: Hot, change: Rescheduled | Reopened | Expanded, about: Mapping[str, object]
+    tx: Transaction,
+    effects: Effects,
+    hot: Hot,
+    change: Rescheduled | Reopened | Expanded,
+    about: Mapping[str, object],
+    paused: bool,
 ) -> None:
     match change:
         case Rescheduled(error, after_s):
@@ -279,7 +293,7 @@ def _go_on(
         case Reopened(reason):
             effects.say("task.retrying", [hot.n], **about, error=reason, crashes=hot.crashes, after_s=0)
         case Expanded(expansion):
-            tx.add_steps(effects.run_id, expansion.steps, effects.now)
+            tx.add_steps(effects.run_id, expansion.steps, effects.now, parked=paused)
             tx.add_joins(effects.run_id, expansion.joins)
             effects.say("task.submitted", [step.n for step in expansion.steps], of=hot.n)
             effects.released([(step.n, step.queue) for step in expansion.steps if step.status is S.QUEUED])
@@ -360,7 +374,7 @@ def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozense
     """Count a step that has ended with its parent or with its run."""
     if is_last(hot.feeds):
         if hot.parent is None:
-            return [], _count_run(tx, effects)
+            return [], _tell_end(effects, hot.counted or tx.count_run(effects.run_id, effects.now))
         of_parent = tx.count_part(effects.run_id, hot.parent, way is Way.BROKEN)
         if of_parent is not None:
             left, broken, collects, max_parallel = of_parent
@@ -418,7 +432,7 @@ def _end_early(
         effects.touch(*(queue for _n, queue in skipped))
     running = tx.count_running(run_id)
     tx.wait_for(run_id, running)
-    return _end_run(tx, effects, status) if running == 0 else None
+    return end_run(tx, effects, status) if running == 0 else None
 
 
 def _blamed(effects: Effects, name: str, error: ErrorInfo) -> ErrorInfo:
@@ -426,19 +440,19 @@ def _blamed(effects: Effects, name: str, error: ErrorInfo) -> ErrorInfo:
 
 
 def _count_run(tx: Transaction, effects: Effects) -> WorkflowStatus | None:
-    remaining, ending, failed = tx.count_run(effects.run_id)
-    if remaining > 0:
-        return None
-    return _end_run(tx, effects, ending or (WorkflowStatus.FAILED if failed else WorkflowStatus.COMPLETED))
+    return _tell_end(effects, tx.count_run(effects.run_id, effects.now))
 
 
-def _end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus | None:
+def _tell_end(effects: Effects, counted: Counted) -> WorkflowStatus | None:
+    if counted.ended is not None and not counted.single:
+        effects.say(f"workflow.{counted.ended.value.lower()}")
+    return counted.ended
+
+
+def end_run(tx: Transaction, effects: Effects, status: WorkflowStatus) -> WorkflowStatus | None:
+    """Everything that the run waited for has ended."""
     single = tx.end_run(effects.run_id, status, effects.now)
-    if single is None:
-        return None
-    if not single:
-        effects.say(f"workflow.{status.value.lower()}")
-    return status
+    return None if single is None else _tell_end(effects, Counted(status, single))
 
 
 def vanish(tx: Transaction, claim: ClaimRef, reason: str, window: Window, now: float) -> Recorded | None:
@@ -464,7 +478,7 @@ def cancel(tx: Transaction, run_id: str, n: int | None, window: Window, now: flo
         stopped = tx.stop(run_id, S.CANCELLED, _CANCELLED, now, running_too=True)
         effects.say("task.cancelled", [number for number, _queue in stopped])
         effects.touch(*(queue for _number, queue in stopped))
-        ended = _end_run(tx, effects, run.ending or WorkflowStatus.CANCELLED)
+        ended = end_run(tx, effects, run.ending or WorkflowStatus.CANCELLED)
         return Recorded(effects.commit(), ended)
     effects.entries += tx.starts(run_id, n)
     stopped_one = tx.stop_one(StepRef(run_id, n), S.CANCELLED, _CANCELLED, now)

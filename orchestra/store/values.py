@@ -7,6 +7,7 @@ from typing import NamedTuple
 from orchestra.engine.plan import Plan
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef
+from orchestra.model.record import ErrorInfo
 from orchestra.model.status import TaskStatus, WorkflowStatus
 
 WINDOW = 64
@@ -161,3 +162,9 @@ class RunFilter:
     since: float | None = None
     limit: int = 100
     job_id: str | None = None
+    error_type: str | None = None
+    """A class name that the run's error answers to."""
+
+    def has_error(self, error: ErrorInfo | None) -> bool:
+        """Whether the error of a run is of the type that is looked for."""
+        return self.error_type is None or (error is not None and self.error_type in (error.type, *error.names))

@@ -17,11 +17,16 @@ from orchestra.testing.watched import BrokenRule, check_history, check_transitio
 
 if TYPE_CHECKING:
     from orchestra.testing.contract import StoreContract
+    from orchestra.testing.scripted import Calls, ScriptedModel
 
-__all__ = ["BrokenRule", "Clock", "StoreContract", "check_history", "check_transitions"]
+__all__ = ["BrokenRule", "Calls", "Clock", "ScriptedModel", "StoreContract", "check_history", "check_transitions"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("Calls", "ScriptedModel"):
+        from orchestra.testing import scripted  # pydantic-ai is needed for it alone
+
+        return getattr(scripted, name)
     if name != "StoreContract":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from orchestra.testing.contract import StoreContract  # pytest is needed for it alone

@@ -7,11 +7,14 @@ from typing import Any, cast
 
 from orchestra.model.event import RUN_ENDS, Event
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.status import FOLLOWS, TERMINAL, TaskStatus
+from orchestra.model.status import AGAIN, FOLLOWS, TERMINAL, TaskStatus
 from orchestra.store.contract import ClaimRef, NewRun, RunFilter, Store
 
 S = TaskStatus
-WRITES = ("create_runs", "claim", "record", "vanish", "cancel", "due", "announce", "reserve", "refill", "resend")
+WRITES = (
+    "create_runs", "claim", "record", "vanish", "cancel", "pause", "resume", "retry", "fork", "due", "announce",
+    "reserve", "refill", "resend",
+)  # fmt: skip
 SMALL = 200
 """Runs of more steps are not looked at after every write, since each look reads all of them."""
 _READY = frozenset({S.QUEUED, S.RUNNING, S.RETRYING})
@@ -42,6 +45,7 @@ class Watched:
     def __init__(self, store: Store) -> None:
         self.watched = store
         self._known: dict[str, dict[int, TaskStatus]] = {}
+        self._generations: dict[str, dict[int, int]] = {}
         self._lock = threading.Lock()
         self._writing = self._writes = 0
 
@@ -72,7 +76,9 @@ class Watched:
         match args[:1]:
             case (ClaimRef(ref=MessageRef(step=StepRef(run_id=run_id))),) | (MessageRef(step=StepRef(run_id=run_id)),):
                 return [run_id]
-            case (str() as run_id,) if name in ("cancel", "reserve"):
+            case (str() as run_id,) if name == "fork":
+                return [run_id, args[1]]
+            case (str() as run_id,):
                 return [run_id]
             case (list(),) if name == "create_runs":
                 return [run.id for run in cast(list[NewRun], args[0])]
@@ -84,18 +90,27 @@ class Watched:
         if len(known) > SMALL and self._writes % (len(known) // SMALL + 1) ** 2:
             return
         step_by_step = step_by_step and len(known) <= SMALL
-        now = {step.ref.n: step.status for step in self.watched.steps(run_id)}
+        steps = self.watched.steps(run_id)
+        now = {step.ref.n: step.status for step in steps}
+        generations = {step.ref.n: step.generation for step in steps}
+        before = self._generations.get(run_id, {})
         for n in sorted({*known, *now}):
-            _check_change(f"{run_id}.{n}", known.get(n), now.get(n), step_by_step)
-        self._known[run_id] = now
+            again = generations.get(n, 0) > before.get(n, 0) or (not known and any(generations.values()))
+            _check_change(f"{run_id}.{n}", known.get(n), now.get(n), step_by_step, again)
+        self._known[run_id], self._generations[run_id] = now, generations
         if step_by_step:
             _check_run(self.watched, run_id, now)
 
 
-def _check_change(step: str, old: TaskStatus | None, new: TaskStatus | None, step_by_step: bool) -> None:
+def _check_change(step: str, old: TaskStatus | None, new: TaskStatus | None, step_by_step: bool, again: bool) -> None:
     if new is None:
         raise BrokenRule(f"step {step}, which was {old}, is gone")
-    allowed = (_BORN if old is None else _AT_ONCE[old] | {old}) if step_by_step else _reachable(old)
+    if old is None:
+        allowed = _BORN if step_by_step and not again else _reachable(None) | TERMINAL  # a fork keeps what has ended
+    elif again:
+        allowed = AGAIN.get(old, frozenset[S]()) if step_by_step else frozenset(S)
+    else:
+        allowed = _AT_ONCE[old] | {old} if step_by_step else _reachable(old)
     if new not in allowed:
         raise BrokenRule(f"step {step} went from {old} to {new}")
 
@@ -135,7 +150,8 @@ _NEXT: Mapping[str | None, frozenset[str]] = {
     "task.started": frozenset({"task.retrying"}) | _TOLD | _STOPS,
     # After a crash it is ready at once; with a fallback it ends as that does.
     "task.retrying": frozenset({"task.queued", "task.started", "task.retrying"}) | _TOLD | _STOPS,
-    **{end: frozenset[str]() for end in _ENDS.values()},
+    # After the end, only by a retry of the run by hand.
+    **{end: frozenset({"task.retrying"} if end != "task.completed" else ()) for end in _ENDS.values()},
 }
 
 
@@ -152,7 +168,7 @@ def check_history(store: Store) -> None:
             events += page
             cursor = store.events(cursor, run_id=run.id)[1]
         _check_steps(store, run.id, run.single, events)
-        of_run = [event.type for event in events if event.type.startswith("workflow.")]
+        of_run = _of_last_life([event.type for event in events if event.type.startswith("workflow.")], run.single)
         ended = [f"workflow.{run.status.value.lower()}"] if run.status.ended else []
         if of_run != ([] if run.single else ["workflow.started", *ended]):
             raise BrokenRule(f"run {run.id} is {run.status}, and the log says {of_run}")
@@ -164,15 +180,33 @@ def check_history(store: Store) -> None:
             raise BrokenRule(f"after the end of run {run.id} there was {events[-1]}")
 
 
+def _of_last_life(types: list[str], single: bool) -> list[str]:
+    """Return the events of a run without pauses; what came before a retry by hand ended as nothing was to come."""
+    told = [each for each in types if each not in ("workflow.paused", "workflow.resumed")]
+    begins: list[str] = [] if single else ["workflow.started"]
+    while "workflow.retried" in told:
+        at = told.index("workflow.retried")
+        ended = told[len(begins) : at]
+        if told[: len(begins)] != begins or (ended and ended[0] not in ("workflow.failed", "workflow.cancelled")):
+            raise BrokenRule(f"a run was retried after {told[:at]}")
+        told = begins + told[at + 1 :]
+    return told
+
+
 def _check_steps(store: Store, run_id: str, single: bool, events: list[Event]) -> None:
     last: dict[str | None, str] = {}
+    kept: set[object] = set()
     for event in events:
+        if "kept" in event.data:
+            kept |= set(cast(list[object], event.data["kept"]))
         if event.type.startswith("task."):
             if event.type not in _NEXT[last.get(event.task_id)]:
                 raise BrokenRule(f"{event.type} of {event.task_id} came after {last.get(event.task_id)}")
             last[event.task_id] = event.type
     for step in store.steps(run_id):
         told = last.pop(run_id if single and step.ref.n == 0 else str(step.ref), None)
+        if told is None and step.ref.n in kept:
+            continue
         wanted = _ENDS.get(step.status)
         if told is None or (wanted is None and told in _ENDS.values()) or wanted not in (None, told):
             raise BrokenRule(f"step {step.ref} is {step.status}, and the last that the log says is {told}")

@@ -161,6 +161,17 @@ def test_a_batch_is_confirmed_as_a_whole_on_one_channel(cluster: Cluster, rabbit
         assert channel.queue_declare(cluster.queue, passive=True).message_count == 600
 
 
+def test_a_connection_that_was_closed_is_made_again(cluster: Cluster, rabbit: Rabbit) -> None:
+    orch = cluster.orchestrator()
+    message = dispatch(orch, cluster.queue)
+    with orch.app.producer_or_acquire() as producer:
+        producer.connection.close()
+        assert producer.connection.connection is None
+    orch.parts.cycle.publisher.publish([message])
+    with rabbit.channel() as channel:
+        assert channel.queue_declare(cluster.queue, passive=True).message_count == 2
+
+
 # An application that was there before
 
 

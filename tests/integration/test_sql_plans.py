@@ -116,9 +116,9 @@ def test_no_statement_reads_all_steps_runs_joins_or_events(full: tuple[SqlStore,
 @pytest.mark.parametrize(
     ("name", "index"),
     [
-        ("best waiting", "steps_waiting"),
-        ("best waiting", "steps_sent"),
         ("pick", "steps_waiting"),
+        ("pick", "steps_sent"),
+        ("pick and add events", "steps_waiting"),
         ("resend", "steps_sent"),
         ("due", "steps_due"),
         ("next due", "steps_due"),

@@ -20,6 +20,7 @@ from orchestra.model.record import ErrorInfo
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, NewRun, Refused, Store
 from orchestra.store.sql import database, log
+from orchestra.store.sql.postgres import PostgresTransaction
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered, planned, work
 from tests.servers import PrivatePostgres
@@ -240,6 +241,7 @@ class OpenWriter:
     def _run(self) -> None:
         def change(tx: Any) -> None:
             tx.append("r", True, None, [("late.event", (), {})], 1.0)
+            tx.flush()
             tx.tx.value(log.sql.LAST_EVENT)  # the answer to this says that the event is there
             self.written.set()
             self.end.wait(5)
@@ -401,22 +403,21 @@ def test_connections_that_are_ended_again_and_again_under_load_lose_and_double_n
 
 
 class DeafCommit:
-    """A connection whose commits are answered by the loss of the connection: with or without having happened."""
+    """A cursor whose commits are answered by the loss of the connection: with or without having happened."""
 
-    def __init__(self, connection: Any, *, happens: bool) -> None:
-        self._connection, self._happens = connection, happens
+    def __init__(self, cursor: Any, *, happens: bool) -> None:
+        self._cursor, self._happens = cursor, happens
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
+        return getattr(self._cursor, name)
 
     def execute(self, text: str, *args: Any, **options: Any) -> Any:
         if text == "COMMIT":
             if self._happens:
-                self._connection.execute("COMMIT")
-                self._connection._pipeline.sync()
-            self._connection.close()
+                self._cursor.execute("COMMIT")
+            self._cursor.connection.close()
             raise psycopg.OperationalError("the connection was lost")
-        return self._connection.execute(text, *args, **options)
+        return self._cursor.execute(text, *args, **options)
 
 
 @pytest.mark.parametrize("happens", [True, False])
@@ -427,12 +428,12 @@ def test_an_operation_whose_commit_was_not_answered_is_done_once(
     inner = store._database._committed
     lost: list[str] = []
 
-    def committed(connection: Any, block: Any) -> Any:
+    def committed(cursor: Any, block: Any) -> Any:
         if len(lost) % 2 == 0:
             lost.append("once")
-            return inner(DeafCommit(connection, happens=happens), block)
+            return inner(DeafCommit(cursor, happens=happens), block)
         lost.append("through")
-        return inner(connection, block)
+        return inner(cursor, block)
 
     monkeypatch.setattr(store._database, "_committed", committed)
     store.emit("custom", {}, 1.0)
@@ -443,12 +444,35 @@ def test_an_operation_whose_commit_was_not_answered_is_done_once(
         lost.append("answered")
     claimed = store.claim(created.dispatches[0].ref, "w", 2.0)
     assert isinstance(claimed, Claimed)
-    assert claimed.claim.claim == 1
-    if happens:
-        lost.append("answered")
     assert store.record(claimed.claim, Completed("null"), 3.0) is not None
     assert Counter(types(store.events(0)))["custom"] == 1
     assert Counter(types(store.events(0)))["task.completed"] == 1
+
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_a_claim_that_was_not_answered_is_made_once_and_given(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, happens: bool
+) -> None:
+    """A claim is one statement, and commits with it: its worker and its time tell that it was made."""
+    _run, (message,) = create(store, [[]])
+    inner = PostgresTransaction.execute
+    lost: list[str] = []
+
+    def execute(tx: Any, text: str, parameters: Any = None) -> Any:
+        if lost:
+            return inner(tx, text, parameters)
+        lost.append(text)
+        if happens:
+            inner(tx, text, parameters)
+        tx._cursor.connection.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    monkeypatch.setattr(PostgresTransaction, "execute", execute)
+    claimed = store.claim(message, "w", 2.0)
+    assert isinstance(claimed, Claimed)
+    assert claimed.claim.claim == 1
+    assert lost
+    assert isinstance(store.claim(message, "w", 2.0), Refused)
 
 
 def test_a_restart_of_the_server_is_waited_for() -> None:

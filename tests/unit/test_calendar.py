@@ -279,6 +279,17 @@ def test_a_wrong_zone_is_refused_with_those_it_may_have_meant() -> None:
             schedule(cron="* * * * *", timezone=wrong)
 
 
+@pytest.mark.parametrize(
+    ("zone", "position"), [("Europe/Berln", 12), ("Europe/Ber", 11), ("berlin", 1), ("", 1), (5, None)]
+)
+def test_a_wrong_zone_is_refused_with_the_place_from_which_on_no_zone_is_called_so(
+    zone: object, position: int | None
+) -> None:
+    with pytest.raises(InvalidSchedule) as caught:
+        schedule(cron="* * * * *", timezone=zone)  # type: ignore[arg-type]
+    assert caught.value.position == position
+
+
 def test_a_wrong_interval_is_refused() -> None:
     for wrong in (0, -1, float("nan"), float("inf"), "5"):
         with pytest.raises(InvalidSchedule, match="interval_seconds"):

@@ -16,6 +16,7 @@ import yaml
 import beat
 from beat.probe import alive
 from workers import APP_VARIABLE, Role
+from workers.agents import ROLE as AGENTS
 from workers.default import ROLE
 
 
@@ -50,6 +51,10 @@ def interpolated(text: str, **variables: str) -> str:
 
 def test_the_default_role_is_a_command_line_the_worker_understands() -> None:
     assert parse(ROLE.command("tasks:orch"))["pool"] == "prefork"
+
+
+def test_the_agents_role_runs_coroutines_on_one_loop() -> None:
+    assert parse(AGENTS.command("tasks:orch"))["pool"] == "asyncio"
 
 
 def test_the_beat_pod_is_a_command_line_that_is_understood() -> None:
@@ -89,16 +94,41 @@ def test_workers_wait_for_the_broker_share_a_store_and_cannot_write_elsewhere(co
     assert worker["depends_on"]["redis"]["condition"] == "service_healthy"
     assert worker["deploy"]["replicas"] == 2
     assert worker["read_only"] is True
-    store = worker["environment"]["ORCHESTRA_STORE"].removeprefix("sqlite:///")
-    mounts = {
-        target: name for name, target in (mount.rsplit(":", 1) for mount in worker["volumes"] if ":ro" not in mount)
-    }
-    assert mounts[str(Path(store).parent)] in compose["volumes"]
+    assert worker["environment"]["ORCHESTRA_STORE"].startswith("postgresql://")
+    assert all(mount.endswith(":ro") for mount in worker["volumes"])
+
+
+def test_all_that_is_ours_meets_at_one_store_and_one_broker_with_what_is_lost_kept_on_volumes(
+    compose: dict[str, Any],
+) -> None:
+    services = compose["services"]
+    ours = {name: each for name, each in services.items() if "build" in each}
+    assert set(ours) == {"worker", "beat", "flower"}
+    assert (
+        len(
+            {
+                (each["environment"]["ORCHESTRA_BROKER"], each["environment"]["ORCHESTRA_STORE"])
+                for each in ours.values()
+            }
+        )
+        == 1
+    )
+    assert {name: services[name]["deploy"]["replicas"] for name in ("worker", "beat")} == {"worker": 2, "beat": 2}
+    for name in ("redis", "postgres"):
+        (mount,) = services[name]["volumes"]
+        assert mount.partition(":")[0] in compose["volumes"]
+        assert "healthcheck" in services[name]
+    for each in ours.values():
+        assert each["read_only"] is True
+        assert {"redis", "postgres"} == set(each["depends_on"])
 
 
 def test_compose_holds_no_secret(root: Path) -> None:
-    text = (root / "docker-compose.yml").read_text().lower()
-    assert not [word for word in ("password", "secret", "token", "api_key") if word in text]
+    text = (root / "docker-compose.yml").read_text()
+    named = re.findall(r"^\s*(\w*(?:PASSWORD|SECRET|TOKEN|KEY|AUTH)\w*): (.*)$", text, flags=re.MULTILINE)
+    assert {name for name, _value in named} == {"PGPASSWORD", "POSTGRES_PASSWORD", "FLOWER_BASIC_AUTH"}
+    # Each is taken from the environment of whoever starts compose, which refuses to start without it.
+    assert all(re.fullmatch(r"\$\{\w+:\?[^}]+\}", value) for _name, value in named)
 
 
 def test_celery_beat_finds_our_scheduler_by_name(root: Path) -> None:

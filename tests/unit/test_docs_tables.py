@@ -7,6 +7,8 @@ from orchestra import errors
 from orchestra.errors import OrchestraError
 from orchestra.settings import Settings
 
+TEST = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
+
 
 def rows(page: str, heading: str) -> list[list[str]]:
     """Return the cells of the first table under a heading, without its head."""
@@ -39,3 +41,13 @@ def parent(kind: type[OrchestraError]) -> str:
     """Return what the table says an error is also: the builtin it stands for, else its base unless that is the root."""
     base = kind.__bases__[-1]
     return "" if base is OrchestraError else f"`{base.__name__}`"
+
+
+def test_every_line_of_what_dies_names_tests_that_there_are(root: Path) -> None:
+    written = {name for path in (root / "tests").rglob("test_*.py") for name in TEST.findall(path.read_text())}
+    lines = rows((root / "docs" / "recovery.md").read_text(), "# What dies, and what happens")
+    assert len(lines) >= 9  # those of the design
+    for what, _happens, named in lines:
+        tests = re.findall("`(test_[a-z0-9_]+)`", named)
+        assert tests, what
+        assert set(tests) <= written, what

@@ -58,3 +58,8 @@ def test_only_a_worker_with_a_free_slot_that_heard_nothing_sends_again(
     slots: int, busy: int, heard_ago_s: float, resent: int
 ) -> None:
     assert to_resend(slots=slots, busy=busy, heard_ago_s=heard_ago_s) == resent
+
+
+def test_each_round_that_finds_lost_messages_sends_four_times_as_many_up_to_a_thousand_a_slot() -> None:
+    sent = [to_resend(slots=1, busy=0, heard_ago_s=UNHEARD_S, rounds=rounds) for rounds in range(6)]
+    assert sent == [4, 16, 64, 256, 1024, 1024]

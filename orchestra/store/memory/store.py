@@ -17,7 +17,7 @@ from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
-from orchestra.store import firing, transitions
+from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
     WINDOW,
     Backlog,
@@ -123,12 +123,35 @@ class MemoryStore:
         with self._transaction() as tx:
             return transitions.cancel(tx, run_id, n, window, now)
 
+    def pause(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        with self._transaction() as tx:
+            return steering.pause(tx, run_id, window, now)
+
+    def resume(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        with self._transaction() as tx:
+            return steering.resume(tx, run_id, window, now)
+
+    def retry(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        with self._transaction() as tx:
+            return steering.retry(tx, run_id, window, now)
+
+    def fork(self, run_id: str, new_id: str, n: int, now: float) -> Created | None:
+        window = self._window.at(now)
+        with self._transaction() as tx:
+            return steering.fork(tx, run_id, new_id, n, window, now)
+
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
         window = self._window.at(now)
         with self._transaction() as tx:
             dispatches = transitions.due(tx, window, now)
+            for run_id, by_deadline in tx.overdue(now):
+                dispatches += steering.end_overdue(tx, run_id, by_deadline, window, now)
             following = tx.tables.next_due()
-            return dispatches, None if following is None else following.due_at
+            times = [None if following is None else following.due_at, tx.tables.next_timed()]
+            return dispatches, min((at for at in times if at is not None), default=None)
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)
@@ -390,6 +413,7 @@ def _matches(run: Run, where: RunFilter) -> bool:
         where.status in (None, run.status)
         and where.name in (None, new.name)
         and where.job_id in (None, new.job_id)
+        and where.has_error(run.error)
         and (where.since is None or run.created_at >= where.since)
         and all(key in new.metadata and new.metadata[key] == value for key, value in where.metadata.items())
     )

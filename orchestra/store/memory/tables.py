@@ -30,8 +30,8 @@ class Step:
 
     __slots__ = (
         "announced", "attempts", "claims", "collects", "completed_at", "crashes", "created_at", "due_at", "error",
-        "fallback", "feeds", "generation", "n", "output", "parent", "parts_broken", "parts_left", "place", "priority",
-        "progress", "queue", "resends", "row", "run", "saved", "sent_at", "started_at", "status", "worker",
+        "fallback", "feeds", "generation", "n", "output", "parent", "parked", "parts_broken", "parts_left", "place",
+        "priority", "progress", "queue", "resends", "row", "run", "saved", "sent_at", "started_at", "status", "worker",
     )  # fmt: skip
 
     def __init__(self, run: "Run", row: StepRow, now: float) -> None:
@@ -52,6 +52,7 @@ class Step:
         self.due_at: float | None = None
         self.started_at: float | None = None
         self.completed_at: float | None = None
+        self.parked = run.status is WorkflowStatus.PAUSED
         self.saved: dict[str, str] = {}
         self.progress: Progress | None = None
 
@@ -125,6 +126,10 @@ class Run:
     parts: dict[int, list[Step]] = field(default_factory=dict[int, list[Step]])
     """By the step that they are parts of."""
     events: list[EventRow] = field(default_factory=list[EventRow])
+    deadline: float | None = None
+    expires_at: float | None = None
+    retried: bool = False
+    """Whether it was opened again after its end: then parts of a map may be PENDING anywhere among the others."""
     lines: deque[LogLine] = field(default_factory=lambda: deque[LogLine](maxlen=MOST_LINES))
 
     @property
@@ -138,7 +143,7 @@ class Run:
         return RunRecord(
             new.id, new.name, new.workflow_id, self.status, new.single, new.priority, dict(new.metadata), new.key, None,
             None, self.error, new.job_id, new.scheduled_for, self.created_at, self.created_at, self.completed_at,
-            new.deadline,
+            self.deadline,
         )  # fmt: skip
 
 
@@ -165,7 +170,7 @@ class Queue:
         heap = self.waiting[priority]
         while self.lengths[priority]:
             step = heapq.heappop(heap)[-1]
-            if step.status is S.QUEUED and step.sent_at is None:
+            if step.status is S.QUEUED and step.sent_at is None and not step.parked:
                 yield step
 
 
@@ -183,6 +188,8 @@ class Tables:
         """By incarnation."""
         self.retrying: list[tuple[float, str, int, Step]] = []
         """As a heap. Steps that are not due any more, or at another time, are left in it until they come up."""
+        self.timed: list[tuple[float, str, bool]] = []
+        """Deadlines (True) and expiries of runs, as a heap. Those that do not hold any more go when they come up."""
         self.leases: dict[str, Lease] = {}
         self.cursors: dict[str, tuple[Cursor, float]] = {}
         """By the name of the subscriber, with the time until which it is held."""
@@ -211,6 +218,16 @@ class Tables:
             heapq.heappop(self.retrying)
         return None
 
+    def next_timed(self) -> float | None:
+        """Return the deadline or expiry that comes first."""
+        while self.timed:
+            at, run_id, by_deadline = self.timed[0]
+            run = self.runs.get(run_id)
+            if run is not None and run.completed_at is None and at == (run.deadline if by_deadline else run.expires_at):
+                return at
+            heapq.heappop(self.timed)
+        return None
+
     def put_job(self, job: JobRecord) -> None:
         """Insert or replace a job."""
         self.jobs[job.id] = job
@@ -237,6 +254,8 @@ class Tables:
     def enter(self, step: Step) -> None:
         """Put a step into the index of its status."""
         if step.status is S.QUEUED:
+            if step.parked:
+                return
             queue = self.queues[step.queue]
             if step.sent_at is None:
                 heapq.heappush(queue.waiting[step.priority], step.place)
@@ -251,6 +270,8 @@ class Tables:
     def leave(self, step: Step) -> None:
         """Take a step out of the index of its status."""
         if step.status is S.QUEUED:
+            if step.parked:
+                return
             queue = self.queues[step.queue]
             if step.sent_at is None:
                 queue.lengths[step.priority] -= 1
@@ -266,6 +287,9 @@ class Tables:
     def add_run(self, run: Run) -> None:
         """Insert a run without steps."""
         self.runs[run.new.id] = run
+        for at, by_deadline in ((run.deadline, True), (run.expires_at, False)):
+            if at is not None:
+                heapq.heappush(self.timed, (at, run.new.id, by_deadline))
         if run.new.key is not None:
             self.run_of_key[run.new.key] = run
         if run.new.job_id is not None:

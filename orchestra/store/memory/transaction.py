@@ -12,15 +12,16 @@ from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
+from orchestra.store.memory.control import MemoryControl
 from orchestra.store.memory.tables import EventRow, Join, Run, Step, Tables, Undo
-from orchestra.store.primitives import Ending, Hot, RunState
+from orchestra.store.primitives import Counted, Ending, Hot, RunState
 from orchestra.store.transitions import started_entry
 
 S = TaskStatus
 _ENDED = RunState(ended=True, ending=None, single=False, goes_on=False)
 
 
-class MemoryTransaction:
+class MemoryTransaction(MemoryControl):
     """One transaction of the memory store, under its lock. Each method is the primitive of its name."""
 
     def __init__(self, tables: Tables) -> None:
@@ -62,13 +63,16 @@ class MemoryTransaction:
         by_id = self.tables.runs.get(run_id)
         return None if by_id is None else (by_id.new.id, by_id.new.fingerprint, False)
 
-    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> None:
+    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> bool:
+        if self.taken(run.id, run.key) is not None:
+            return False
         kept = replace(run, metadata=dict(run.metadata), plan=replace(run.plan, steps=(), joins=()))
-        added = Run(kept, remaining, steps, joins, now)
+        added = Run(kept, remaining, steps, joins, now, deadline=run.deadline, expires_at=run.expires_at)
         self._undo.append(partial(self.tables.drop_run, added))
         self.tables.add_run(added)
+        return True
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None:
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None:
         run = self.tables.runs[run_id]
         for row in steps:
             step = Step(run, row, now)
@@ -91,7 +95,7 @@ class MemoryTransaction:
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
         step = self.tables.step(*message.step)
-        if step is None or step.status is not S.QUEUED or step.generation != message.generation:
+        if step is None or step.status is not S.QUEUED or step.parked or step.generation != message.generation:
             return None
         self.change(step, status=S.RUNNING, claims=step.claims + 1, worker=worker, started_at=now, sent_at=None)
         return Claimed(ClaimRef(message, step.claims), step.row, step.attempts, step.crashes)
@@ -166,7 +170,7 @@ class MemoryTransaction:
             above = step.parent
         return False
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         step = self.tables.runs[run_id].steps[like]
         task, target, name = fallback
         row = replace(
@@ -198,7 +202,12 @@ class MemoryTransaction:
         sent: list[Dispatch] = []
         for step in released:
             queue = self.tables.queues[step.queue]
-            is_sent = at_once is not None and queue.best() is None and queue.count_sent(step.priority) < at_once
+            is_sent = (
+                at_once is not None
+                and not step.parked
+                and queue.best() is None
+                and queue.count_sent(step.priority) < at_once
+            )
             self.change(step, status=S.QUEUED, sent_at=now if is_sent else None)
             if is_sent:
                 sent.append(step.dispatch())
@@ -220,8 +229,12 @@ class MemoryTransaction:
 
     def release_part(self, run_id: str, parent: int) -> list[tuple[int, str]]:
         # Parts are released in order: those that wait are the last ones.
-        parts = self.tables.runs[run_id].parts[parent]
+        run = self.tables.runs[run_id]
+        parts = run.parts[parent]
         low, high = 0, len(parts)
+        if run.retried:
+            low = next((at for at, part in enumerate(parts) if part.status is S.PENDING), high)
+            high = low
         while low < high:
             middle = (low + high) // 2
             low, high = (low, middle) if parts[middle].status is S.PENDING else (middle + 1, high)
@@ -236,17 +249,21 @@ class MemoryTransaction:
 
     # --- the end of a run ---------------------------------------------------------------------------------------
 
-    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
+    def count_run(self, run_id: str, now: float) -> Counted:
         run = self.tables.runs[run_id]
         self.set(run, remaining=run.remaining - 1)
-        return run.remaining, run.ending, run.error is not None
+        if run.remaining > 0 or run.completed_at is not None:
+            return Counted(None, run.new.single)
+        status = run.ending or (WorkflowStatus.COMPLETED if run.error is None else WorkflowStatus.FAILED)
+        self.set(run, status=status, completed_at=now)
+        return Counted(status, run.new.single)
 
     def run_state(self, run_id: str) -> RunState:
         run = self.tables.runs.get(run_id)
         if run is None:
             return _ENDED
         goes_on = run.new.plan.on_failure == "continue"
-        return RunState(run.completed_at is not None, run.ending, run.new.single, goes_on)
+        return RunState(run.completed_at is not None, run.ending, run.new.single, goes_on, run.status)
 
     def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool:
         run = self.tables.runs[run_id]
@@ -291,19 +308,18 @@ class MemoryTransaction:
 
     # --- the window, timers, events -----------------------------------------------------------------------------
 
-    def best_waiting(self, queue: str, window: int) -> tuple[int, int] | None:
+    def pick(self, queue: str, window: int, now: float) -> tuple[list[Dispatch], bool]:
         its = self.tables.queues[queue]
         priority = its.best()
-        return None if priority is None else (priority, min(its.count_sent(priority), window))
-
-    def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]:
+        room = 0 if priority is None else window - its.count_sent(priority)
         picked: list[Dispatch] = []
-        for step in self.tables.queues[queue].take(priority):
-            self.change(step, sent_at=now)
-            picked.append(step.dispatch())
-            if len(picked) == room:
-                break
-        return picked
+        if priority is not None and room > 0:
+            for step in its.take(priority):
+                self.change(step, sent_at=now)
+                picked.append(step.dispatch())
+                if len(picked) == room:
+                    break
+        return picked, len(picked) < room
 
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]:
         found: list[tuple[StepRef, str, bool]] = []

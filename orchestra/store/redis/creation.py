@@ -104,6 +104,9 @@ def creation(run: NewRun, now: float) -> Creation:
     created = text_of(now)
     at: list[object] = ["RUNNING", run.single, goes_on, remaining, False, False, len(steps), len(joins), "", False]
     at += [False, created] if run.job_id is None else [False, created, run.job_id]
+    if run.deadline is not None or run.expires_at is not None:
+        ends = [False if each is None else text_of(each) for each in (run.deadline, run.expires_at)]
+        at += [*([False] if run.job_id is None else []), *ends]
     submitted = [step.n for step in steps]
     queued = [step.n for step in steps if step.status is TaskStatus.QUEUED]
     entries: list[object] = [] if run.single else [["workflow.started", [], {"name": run.name}]]

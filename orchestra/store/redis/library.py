@@ -9,13 +9,26 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
-_SHARED = ("core", "run", "window", "effects", "jobs", "transitions", "adding", "creating", "notes", "begin")
+_SHARED = (
+    "core",
+    "run",
+    "window",
+    "effects",
+    "jobs",
+    "transitions",
+    "adding",
+    "creating",
+    "notes",
+    "steering",
+    "begin",
+)
 """What operations are made of, in the order in which it builds on each other."""
 _OPERATIONS = (
     "create", "stage_run", "stage_parts", "claim", "record", "cancel", "due", "refill", "resend", "announce", "emit",
     "release_lease", "reserve", "prune", "prune_loose", "prunable", "count_steps", "orphans", "read_steps", "counts",
     "find_step", "list_runs", "depth", "backlog", "events_of_run", "save_checkpoint", "tell", "put_job",
     "delete_job", "read_jobs", "due_jobs", "fire", "take_cursor", "move_cursor",
+    "pause", "resume", "retry", "fork",
 )  # fmt: skip
 
 

@@ -175,18 +175,17 @@ def run_text(run: NewRun, now: float) -> str:
     """Return the text ``run``: a run as it was made."""
     data = encoded(dict(run.metadata)) if run.metadata else 0
     about = [run.name, run.workflow_id, run.single, run.priority, data, run.key, run.fingerprint or ""]
-    return encoded([*about, run.job_id, run.scheduled_for, now, run.deadline, run.expires_at])
+    return encoded([*about, run.job_id, run.scheduled_for, now])
 
 
 def run_of(run_id: str, at: str, made: str, error: str | None) -> RunRecord:
     """Return a run as the contract has it."""
-    status, *_counts, ended = json.loads(at)[:6]
-    name, workflow_id, single, priority, data, key, _fingerprint, job_id, scheduled_for, created, *ends = json.loads(
-        made
-    )
+    status, *_counts, ended = (stands := json.loads(at))[:6]
+    deadline = _time(stands[13]) if len(stands) > 13 else None
+    name, workflow_id, single, priority, data, key, _fingerprint, job_id, scheduled_for, created = json.loads(made)
     return RunRecord(
         run_id, name, workflow_id, WorkflowStatus(status), single, priority, json.loads(data) if data else {}, key,
-        None, None, error_of(error), job_id, scheduled_for, created, created, _time(ended), ends[0] if ends else None,
+        None, None, error_of(error), job_id, scheduled_for, created, created, _time(ended), deadline,
     )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from orchestra.store.contract import (
 )
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
+from orchestra.store.redis.control import RedisControl
 from orchestra.store.redis.creation import creation
 from orchestra.store.redis.jobs import RedisJobs
 from orchestra.store.redis.notes import RedisNotes
@@ -39,7 +40,7 @@ from orchestra.store.window import LiveWindow
 _PAGE = 500
 
 
-class RedisStore(RedisJobs, RedisNotes):
+class RedisStore(RedisJobs, RedisNotes, RedisControl):
     """Runs, steps, results, joins and events in Redis. The contract says what each method does.
 
     The server must be Redis 7.0, Valkey 7.2 or newer, and must not evict keys. With ``appendonly`` off, which is
@@ -109,7 +110,7 @@ class RedisStore(RedisJobs, RedisNotes):
         answer = self._connection.run("claim", run_id, n, generation, worker, rows.text_of(now), token)
         if len(answer) == 2:
             status = TaskStatus(answer[1]) if answer[1] else None
-            reason = "no such step" if status is None else f"it is {status}, or the message is an old one"
+            reason = "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
             return Refused(status, reason)
         *state, facts, given, named, inherited = answer
         claimed = rows.claimed_of(message, state, facts, given)
@@ -389,5 +390,7 @@ def _meets(run: RunRecord, where: RunFilter) -> bool:
     if where.name is not None and run.name != where.name:
         return False
     if where.status is not None and run.status is not where.status:
+        return False
+    if not where.has_error(run.error):
         return False
     return all(key in run.metadata and run.metadata[key] == value for key, value in where.metadata.items())

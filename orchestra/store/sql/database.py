@@ -35,6 +35,8 @@ class Transaction:
 
     concurrent = False
     """Whether several transactions may write at the same time."""
+    combines = False
+    """Whether one statement may make several changes: ``WITH … AS (UPDATE …)``."""
 
     def __init__(self, cursor: Any, database: "Database") -> None:
         self._cursor, self._database = cursor, database
@@ -141,6 +143,13 @@ class Database(ABC):
     def read(self, block: Callable[[Transaction], T]) -> T:
         """Run a block that changes nothing. Each of its statements sees what was committed before it."""
         return self.patiently(lambda: self._read(block))
+
+    def singly(self, block: Callable[[Transaction], T]) -> T:
+        """Run a block of which one statement changes something; where that is cheaper, each is a transaction.
+
+        The block may be run again when its change has been made, and has to recognise it.
+        """
+        return self.write(block)
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """Return what an attempt returns, trying again for a while when it raises ``Again``."""

@@ -1,5 +1,6 @@
-"""PostgreSQL: a small pool of connections per process, statements that travel together, an answer to lost commits."""
+"""PostgreSQL: a small pool of connections per process, few round trips, an answer to lost commits."""
 
+import hashlib
 import os
 import select
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -40,8 +41,9 @@ SET search_path = {schema}; SET default_transaction_isolation = 'read committed'
 SET enable_seqscan = off; SET jit = off;
 SET plan_cache_mode = force_generic_plan; SET idle_in_transaction_session_timeout = '10s'
 """
-_LOCK_ALONE = "SELECT pg_advisory_xact_lock(hashtextextended(%(name)s::text, 0))"
-_LOCK_SHARED = "SELECT pg_advisory_xact_lock_shared(hashtextextended(%(name)s::text, 0))"
+_BEGIN = "BEGIN; SELECT pg_current_xact_id()::text"
+_LOCK_ALONE = "pg_advisory_xact_lock({number})::text"
+_LOCK_SHARED = "pg_advisory_xact_lock_shared({number})::text"
 _WRITERS = """
 SELECT virtualtransaction FROM pg_locks
 WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND pid <> pg_backend_pid()
@@ -55,24 +57,41 @@ T = TypeVar("T")
 
 
 class PostgresTransaction(Transaction):
-    """Statements are sent without waiting. Those that return nothing are answered together with the next one that
-    does, or with the commit, so that a transaction costs as many round trips as it has questions, and one."""
+    """A transaction that begins with its first statement, and a session that keeps no block open if there is none.
 
-    concurrent = True
+    Its number, by which a lost commit is found out about, comes with the answer to the beginning, as does the lock that
+    most transactions begin with. The statements after it see all that was committed before the lock was given.
+    """
+
+    concurrent = combines = True
+
+    def __init__(self, cursor: Any, database: Database, *, block: bool) -> None:
+        super().__init__(cursor, database)
+        self._block = block
+        self.number: str | None = None
+        """Of the open block; None while there is none."""
 
     def execute(self, text: str, parameters: Mapping[str, object] | None = None) -> Any:
-        return self._cursor.connection.execute(text, parameters)
+        if self._block and self.number is None:
+            self._begin("")
+        return self._cursor.execute(text, parameters)
 
     def many(self, statement: Statement, rows: Sequence[Mapping[str, object]]) -> None:
         text = self._database.text(statement)[0]
         if len(rows) == 1:
             self.execute(text, rows[0])
         elif rows:
-            self._cursor.connection.cursor().executemany(text, rows)
+            if self.number is None:
+                self._begin("")
+            self._cursor.executemany(text, rows)
 
     def lock(self, name: str, *, alone: bool) -> None:
         # Advisory locks write nothing; row locks that many may share would write a multixact for each.
-        self.execute(_LOCK_ALONE if alone else _LOCK_SHARED, {"name": name})
+        lock = (_LOCK_ALONE if alone else _LOCK_SHARED).format(number=_lock_number(name))
+        if self.number is None:
+            self._begin(f", {lock}")
+        else:
+            self.execute(f"SELECT {lock}")
 
     def tell(self, channel: str, text: str) -> None:
         channel = cast(PostgresDatabase, self._database).channel(channel)
@@ -80,6 +99,15 @@ class PostgresTransaction(Transaction):
 
     def writers(self, table: str) -> frozenset[str]:
         return frozenset(each for (each,) in self.execute(_WRITERS, {"name": table}).fetchall())
+
+    def _begin(self, also: str) -> None:
+        self._cursor.execute(_BEGIN + also, prepare=False)  # two statements in one message, without parameters
+        self._cursor.nextset()
+        self.number = self._cursor.fetchone()[0]
+
+
+def _lock_number(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 
 class _LostCommit(Exception):
@@ -126,6 +154,9 @@ class PostgresDatabase(Database):
         connection.execute(_SESSION.format(schema=schema), prepare=False)
         return connection
 
+    def singly(self, block: Callable[[Transaction], T]) -> T:
+        return self.read(block)
+
     def channel(self, name: str) -> str:
         """Return the name of a channel that no other store of the database uses."""
         return f"{self._schema}.{name}"
@@ -142,57 +173,43 @@ class PostgresDatabase(Database):
 
     def _write(self, block: Callable[[Transaction], T]) -> T:
         try:
-            with self._connection() as connection:
-                return self._committed(connection, block)
+            with self._session() as cursor:
+                return self._committed(cursor, block)
         except _LostCommit as lost:
             if self._was_committed(lost.number):
                 return lost.result
             raise Again("the connection was lost before the commit") from lost.__cause__
 
     def _read(self, block: Callable[[Transaction], T]) -> T:
-        with self._connection() as connection:
-            return block(PostgresTransaction(connection.cursor(), self))
+        with self._session() as cursor:
+            return block(PostgresTransaction(cursor, self, block=False))
 
-    def _committed(self, connection: Any, block: Callable[[Transaction], T]) -> T:
-        sent: list[tuple[str, T]] = []
-        failure: BaseException | None = None
+    def _committed(self, cursor: Any, block: Callable[[Transaction], T]) -> T:
+        tx = PostgresTransaction(cursor, self, block=True)
         try:
-            with connection.pipeline() as pipeline:
-                try:
-                    self._send(connection, block, sent)
-                except BaseException as error:
-                    # Not raised in here: psycopg logs whatever happens when an exception leaves its pipeline.
-                    failure = error
-                    with suppress(self._driver.Error):
-                        pipeline.sync()  # the answers to what has been sent come first
-        except self._driver.Error as error:
-            failure = failure or error
-        if failure is None:
-            return sent[0][1]
-        if self._lost(failure):
-            if sent:
-                raise _LostCommit(*sent[0]) from failure
-        else:
-            with suppress(self._driver.Error):
-                connection.execute("ROLLBACK")
-        raise failure
-
-    def _send(self, connection: Any, block: Callable[[Transaction], T], sent: list[tuple[str, T]]) -> None:
-        connection.execute("BEGIN")
-        number = connection.execute("SELECT pg_current_xact_id()::text")
-        result = block(PostgresTransaction(connection.cursor(), self))
-        (own,) = number.fetchone()  # has come with the first answer that the block waited for
-        sent.append((own, result))
-        connection.execute("COMMIT")
+            result = block(tx)
+        except BaseException as error:
+            if cursor.connection.info.transaction_status and not self._lost(error):
+                with suppress(self._driver.Error):
+                    cursor.execute("ROLLBACK")
+            raise
+        if tx.number is not None:
+            try:
+                cursor.execute("COMMIT")
+            except self._driver.Error as error:
+                if self._lost(error):
+                    raise _LostCommit(tx.number, result) from error
+                raise
+        return result
 
     def _was_committed(self, number: str) -> bool:
         """Ask, on another connection, what became of a transaction whose commit was not answered."""
 
         def ask() -> bool:
-            with self._connection() as connection:
+            with self._session() as cursor:
                 query = "SELECT pg_xact_status(%(number)s::xid8)"
                 try:
-                    (status,) = connection.execute(query, {"number": number}).fetchone()
+                    (status,) = cursor.execute(query, {"number": number}).fetchone()
                 except self._driver.errors.InvalidParameterValue:
                     return False  # a standby that took over before it had heard of the transaction
             if status == "in progress":
@@ -204,8 +221,8 @@ class PostgresDatabase(Database):
     # --- connections --------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _connection(self) -> Generator[Any]:
-        """Lend a connection; one that was lost is not kept. Errors of the driver become ours."""
+    def _session(self) -> Generator[Any]:
+        """Lend the cursor of a connection; one that was lost is not kept. Errors of the driver become ours."""
         if self._closed:
             raise StoreUnavailable(self.url, "it was closed")
         if self._pid != os.getpid():
@@ -221,7 +238,11 @@ class PostgresDatabase(Database):
             raise Again(first_line(error)) from error
         connection: Any = lent.dbapi_connection
         try:
-            yield connection
+            # One for the life of the connection: a new one for each statement would cost as much as the statement.
+            cursor = lent.info.get("cursor")
+            if cursor is None:
+                cursor = lent.info["cursor"] = connection.cursor()
+            yield cursor
         except self._driver.Error as error:
             if self._lost(error):
                 connection.close()
@@ -260,17 +281,17 @@ class PostgresDatabase(Database):
     def _check(self) -> None:
         """Connect once, without patience: who opens a store wants to hear at once what is wrong with its URL."""
         try:
-            with self._connection() as connection:
-                if connection.execute("SELECT current_schema()").fetchone()[0] is None:
-                    self._create_schema(connection)
+            with self._session() as cursor:
+                if cursor.execute("SELECT current_schema()").fetchone()[0] is None:
+                    self._create_schema(cursor)
         except Again as error:
             raise StoreUnavailable(self.url, str(error)) from error.__cause__
 
-    def _create_schema(self, connection: Any) -> None:
+    def _create_schema(self, cursor: Any) -> None:
         name = self.dialect.identifier_preparer.quote_identifier(self._schema)
         try:
             with suppress(self._driver.errors.UniqueViolation):  # another process made it at this moment
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
+                cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {name}")
         except self._driver.errors.InsufficientPrivilege as error:
             raise SettingsError(
                 f"store {self.url} has no schema {self._schema!r}, and its user may not create one; run as its owner:"

@@ -6,11 +6,12 @@ from sqlalchemy import select
 
 from orchestra.store.contract import RunFilter
 from orchestra.store.sql.database import Row, Transaction
-from orchestra.store.sql.rows import loads
+from orchestra.store.sql.rows import error_of, loads
 from orchestra.store.sql.schema import runs
 from orchestra.store.sql.statements import RUN, Statement
 
 _PAGE = 500
+_METADATA, _ERROR = RUN.index("metadata"), RUN.index("error")
 
 
 def runs_where(tx: Transaction, where: RunFilter) -> list[Row]:
@@ -22,7 +23,9 @@ def runs_where(tx: Transaction, where: RunFilter) -> list[Row]:
     offset = 0
     while len(found) < where.limit:
         rows = _page(tx, where, offset)
-        found += [row for row in rows if _has(loads(row[RUN.index("metadata")]) or {}, where)]
+        found += [
+            row for row in rows if _has(loads(row[_METADATA]) or {}, where) and where.has_error(error_of(row[_ERROR]))
+        ]
         if len(rows) < _PAGE:
             break
         offset += _PAGE

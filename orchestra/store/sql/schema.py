@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 3
+VERSION = 4
 """Rises with every change of the tables."""
 
 metadata = MetaData()

@@ -19,11 +19,12 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     union_all,
     update,
 )
 
-from orchestra.model.status import IDLE, OPEN, TaskStatus
+from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.sql.schema import events, jobs, joins, leases, meta, runs, steps
 
 
@@ -77,6 +78,7 @@ _p: Any = bindparam
 _STEP = and_(steps.c.run_id == _p("run_id"), steps.c.n == _p("n"))
 HOLDS_CLAIM = and_(_STEP, steps.c.claims == _p("claim"), steps.c.generation == _p("generation"), _status(S.RUNNING))
 _RUN = runs.c.id == _p("run_id")
+UNPARKED = steps.c.parked == _sql("0")
 
 DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
 HOT = (
@@ -101,17 +103,23 @@ RUN = (
 
 # --- creating -------------------------------------------------------------------------------------------------------
 _ZERO = ("generation", "claims", "attempts", "crashes", "announced", "resends", "parts_broken")
+_NEW_RUN = [column for column in runs.columns if column.name not in ("ending", "error", "completed_at")]
+_old = runs.alias("old")
+_is_taken = exists(select(_sql("1")).where(or_(_old.c.key == _p("key"), _old.c.id == _p("id"))))
 ADD_RUN = Statement(
     "add run",
-    "A run as it begins.",
-    insert(runs).values({c: _p(c.name) for c in runs.columns if c.name not in ("ending", "error", "completed_at")}),
+    "A run as it begins, unless its idempotency key or its id is taken.",
+    insert(runs)
+    .from_select(_NEW_RUN, select(*[bindparam(c.name, type_=c.type) for c in _NEW_RUN]).where(~_is_taken))
+    .returning(runs.c.id),
+    ("id",),
 )
 ADD_STEP = Statement(
     "add step",
     "A step as it begins; also the parts of a map.",
     insert(steps).values(
         {
-            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at")},
+            **{steps.c[name]: _p(name) for name in ("run_id", *ROW, "created_at", "parked")},
             **{steps.c[name]: _sql("0") for name in _ZERO},
         }
     ),
@@ -146,7 +154,7 @@ CLAIM = Statement(
     "claim",
     "Take a step that is ready; the new claim number fences every earlier one.",
     update(steps)
-    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED))
+    .where(_STEP, steps.c.generation == _p("generation"), _status(S.QUEUED), UNPARKED)
     .values(
         status=_text(S.RUNNING),
         claims=steps.c.claims + _sql("1"),
@@ -157,6 +165,15 @@ CLAIM = Statement(
     .returning(*_of(*CLAIMED)),
     CLAIMED,
 )
+OWN_CLAIM = Statement(
+    "own claim",
+    "Whether a claim whose answer was lost has been made: then its worker and its time stand there.",
+    select(*_of(*CLAIMED)).where(
+        _STEP, steps.c.worker == _p("worker"), steps.c.started_at == _p("now"), _status(S.RUNNING),
+        steps.c.generation == _p("generation"),
+    ),
+    CLAIMED,
+)  # fmt: skip
 HELD_CLAIM = Statement(
     "held claim",
     "What a worker's parent process has to know of what its child was doing.",
@@ -166,9 +183,7 @@ HELD_CLAIM = Statement(
     CLAIMED,
 )
 STATUS = Statement("status", "Why a claim was refused.", select(steps.c.status).where(_STEP), ("status",))
-END = Statement(
-    "end",
-    "A claim came to its end, if it is still the newest.",
+_end: Any = (
     update(steps)
     .where(HOLDS_CLAIM)
     .values(
@@ -182,9 +197,8 @@ END = Statement(
         collects=_p("collects"),
         completed_at=_p("completed_at"),
     )
-    .returning(*_of(*HOT)),
-    HOT,
 )
+END = Statement("end", "A claim came to its end, if it is still the newest.", _end.returning(*_of(*HOT)), HOT)
 HELD_STEP = Statement(
     "held step", "What vanishing means depends on what it has been through.", select(*_of(*HOT)).where(HOLDS_CLAIM), HOT
 )
@@ -316,21 +330,41 @@ PART_OUTPUTS = Statement(
 )
 
 # --- the end of a run -----------------------------------------------------------------------------------------------
-COUNT_RUN = Statement(
-    "count run",
-    "One of the steps that the run waits for has ended.",
+_is_over = and_(runs.c.remaining <= _sql("1"), runs.c.completed_at.is_(None))
+_by_errors = case((runs.c.error.is_(None), _text(WorkflowStatus.COMPLETED)), else_=_text(WorkflowStatus.FAILED))
+_count_run: Any = (
     update(runs)
     .where(_RUN)
-    .values(remaining=runs.c.remaining - _sql("1"))
-    # Not "error IS NOT NULL": SQLite 3.40 says true to that in RETURNING whatever the column holds.
-    .returning(runs.c.remaining, runs.c.ending, runs.c.error),
-    ("remaining", "ending", "error"),
+    .values(
+        remaining=runs.c.remaining - _sql("1"),
+        status=case((_is_over, func.coalesce(runs.c.ending, _by_errors)), else_=runs.c.status),
+        completed_at=case((_is_over, _p("now")), else_=runs.c.completed_at),
+    )
+    .returning(runs.c.status, runs.c.completed_at, runs.c.single)
+)
+COUNTED = ("status", "completed_at", "single")
+COUNT_RUN = Statement(
+    "count run", "One of the steps that the run waits for has ended; the last one ends it.", _count_run, COUNTED
+)
+_ended: Any = _end.returning(*_of(*HOT, "status")).cte("ended")
+_feeds_nothing = and_(_ended.c.status == _text(S.COMPLETED), _ended.c.feeds.is_(None), _ended.c.parent.is_(None), _RUN)
+_counted: Any = _count_run.where(_feeds_nothing).cte("counted")
+RUN_STATE_COLUMNS = ("completed_at", "ending", "single", "on_failure", "status")
+END_IN_RUN = Statement(
+    "end in run",
+    "A claim came to its end; with it the run that waits for nothing but such steps counts it, or says how it stands.",
+    select(
+        *[_ended.c[name] for name in HOT],
+        *[_counted.c[name] for name in COUNTED],
+        *[runs.c[name] for name in RUN_STATE_COLUMNS],
+    ).select_from(_ended.join(runs, _RUN).outerjoin(_counted, true())),
+    (*HOT, *COUNTED, *RUN_STATE_COLUMNS),
 )
 RUN_STATE = Statement(
     "run state",
     "Whether a run has ended, or is on its way to an early end.",
-    select(runs.c.completed_at, runs.c.ending, runs.c.single, runs.c.on_failure).where(_RUN),
-    ("completed_at", "ending", "single", "on_failure"),
+    select(*[runs.c[name] for name in RUN_STATE_COLUMNS]).where(_RUN),
+    RUN_STATE_COLUMNS,
 )
 BEGIN_ENDING = Statement(
     "begin ending",
@@ -395,47 +429,41 @@ COUNT_RUNNING = Statement(
 )
 
 # --- the window -----------------------------------------------------------------------------------------------------
-_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None))
+_WAITING = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_(None), UNPARKED)
 _SENT = and_(steps.c.queue == _p("queue"), _status(S.QUEUED), steps.c.sent_at.is_not(None))
 # Not min(): PostgreSQL then reads all that waits unless its statistics are good.
-_first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).subquery("first")
-_sent: Any = (
-    select(_sql("1"))
-    .select_from(steps)
-    .where(_SENT, steps.c.priority <= _first.c.priority)
-    .limit(_p("window"))
-    .correlate(_first)
-    .subquery("sent")
-)
-BEST_WAITING = Statement(
-    "best waiting",
-    "The priority of the best step that waits in the store, and how full the window is with steps of this priority or"
-    " better; never counts further than the window.",
-    select(_first.c.priority, select(func.count()).select_from(_sent).correlate(_first).scalar_subquery()),
-    ("priority", "sent"),
-)
-_best = (
+_first: Any = select(steps.c.priority).where(_WAITING).order_by(steps.c.priority).limit(_sql("1")).cte("first")
+_sent: Any = select(_sql("1")).where(_SENT, steps.c.priority <= _first.c.priority).limit(_p("window")).subquery("sent")
+_room: Any = select((_p("window") - func.count()).label("room")).select_from(_sent).cte("room")
+_best: Any = (
     select(steps.c.run_id, steps.c.n)
-    .where(_WAITING, steps.c.priority == _p("priority"))
+    .where(_WAITING, steps.c.priority == select(_first.c.priority).scalar_subquery())
     .order_by(steps.c.rank.desc(), steps.c.created_at, steps.c.run_id, steps.c.n)
-    .limit(_p("room"))
+    .limit(select(_room.c.room).scalar_subquery())
     # PostgreSQL: what another transaction is picking is passed over. A CTE, since an IN may be run more than once.
-    .with_for_update(skip_locked=True)
+    .with_for_update(of=steps, skip_locked=True)
     .cte("best")
 )
+_of_picked: list[Any] = [*_of(*DISPATCH, "rank", "created_at"), select(_room.c.room).scalar_subquery()]
+_is_best: Any = and_(steps.c.run_id == _best.c.run_id, steps.c.n == _best.c.n)
+_pick: Any = cast("Any", update(steps).where(_is_best).values(sent_at=_p("now"))).returning(*_of_picked)
+_PICKED = (*DISPATCH, "rank", "created_at", "room")
 PICK = Statement(
     "pick",
-    "The best waiting steps of one priority go to the broker.",
-    update(steps)
-    .where(steps.c.run_id == _best.c.run_id, steps.c.n == _best.c.n)
-    .values(sent_at=_p("now"))
-    .returning(*_of(*DISPATCH, "rank", "created_at")),
-    (*DISPATCH, "rank", "created_at"),
+    "The best waiting steps, all of one priority, go to the broker as far as the window has room for that priority;"
+    " never counts further than the window.",
+    _pick,
+    _PICKED,
 )
 _other = steps.alias("other")
 _others_waiting: Any = (
     select(_sql("1"))
-    .where(_other.c.queue == steps.c.queue, _other.c.status == _text(S.QUEUED), _other.c.sent_at.is_(None))
+    .where(
+        _other.c.queue == steps.c.queue,
+        _other.c.status == _text(S.QUEUED),
+        _other.c.sent_at.is_(None),
+        _other.c.parked == _sql("0"),
+    )
     .correlate(steps)
 )
 _others_sent: Any = (
@@ -450,7 +478,7 @@ _others_sent: Any = (
     .correlate(steps)
     .scalar_subquery()
 )
-_has_room: Any = and_(~exists(_others_waiting), _others_sent < _p("window"))
+_has_room: Any = and_(UNPARKED, ~exists(_others_waiting), _others_sent < _p("window"))
 RELEASE_ONE = Statement(
     "release one",
     "A join with one body is complete: it goes to the broker at once, if nothing waits and the window has room.",
@@ -504,10 +532,13 @@ NEXT_DUE = Statement(
 )
 
 # --- events and workers ---------------------------------------------------------------------------------------------
-ADD_EVENTS = Statement(
-    "add events",
-    "What one transaction did to one run.",
-    insert(events).values({c: _p(c.name) for c in events.columns if c.name != "seq"}),
+_add_events = insert(events).values({c: _p(c.name) for c in events.columns if c.name != "seq"})
+ADD_EVENTS = Statement("add events", "What one transaction did to one run.", _add_events)
+PICK_AND_ADD_EVENTS = Statement(
+    "pick and add events",
+    "What most transactions end with.",
+    _pick.add_cte(_add_events.cte("logged")),
+    _PICKED,
 )
 EVENT = ("seq", "time", "run_id", "single", "worker", "entries")
 EVENTS = Statement(
@@ -687,7 +718,7 @@ NAMED_OUTPUTS = Statement(
 # Two parts, since each of the partial indexes holds one: together they are read instead of the table.
 _depth = [
     select(steps.c.queue, func.count()).where(_status(S.QUEUED), half).group_by(steps.c.queue)
-    for half in (steps.c.sent_at.is_(None), steps.c.sent_at.is_not(None))
+    for half in (and_(steps.c.sent_at.is_(None), UNPARKED), steps.c.sent_at.is_not(None))
 ]
 DEPTH = Statement(
     "depth",

@@ -1,8 +1,9 @@
 """SqlStore: the contract over a SQL database."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
@@ -10,7 +11,7 @@ from orchestra.model.event import Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
-from orchestra.store import firing, transitions
+from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
     WINDOW,
     Backlog,
@@ -28,7 +29,7 @@ from orchestra.store.contract import (
     Refused,
     RunFilter,
 )
-from orchestra.store.sql import census, cursors, log, notes, results, retention
+from orchestra.store.sql import census, control, cursors, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
@@ -82,7 +83,9 @@ class SqlStore:
 
         def block(inner: Transaction) -> tuple[T, bool]:
             tx = SqlTransaction(inner, packing)
-            return change(tx), tx.wrote_events
+            result = change(tx)
+            tx.flush()
+            return result, tx.wrote_events
 
         result, news = self._database.write(block)
         if news:
@@ -96,8 +99,36 @@ class SqlStore:
         window = self._window.at(now)
         return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
 
+    def create_within(self, connection: Any, run: NewRun, now: float, then: Callable[[Created], object]) -> Created:
+        """Create a run in a transaction of the caller's own, and call ``then`` once that has been committed.
+
+        Raises:
+            InvalidOption: The connection is none of SQLAlchemy's, or leads to another database.
+            KeyConflict: See ``create_runs``.
+        """
+        window = self._window.at(now)
+
+        def block(inner: Transaction) -> Created:
+            tx = SqlTransaction(inner, results.Packing(self._result_limit))
+            return transitions.create_runs(tx, [run], window, now)[0]
+
+        def committed() -> None:
+            for listener in self._listeners:
+                listener()
+            then(created)
+
+        created = within.write(self._database, connection, block)
+        within.after_commit(connection, lambda: self.run(created.run_id) is not None, committed)
+        return created
+
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
-        return self._write(lambda tx: transitions.claim(tx, message, worker, now))
+        attempts = itertools.count()
+
+        def block(inner: Transaction) -> Claimed | Refused:
+            tx = SqlTransaction(inner, results.Packing(), again=next(attempts) > 0)
+            return transitions.claim(tx, message, worker, now)
+
+        return self._database.singly(block)  # what it reads after the claim does not change any more
 
     def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
         (run_id, n), generation = message
@@ -125,12 +156,37 @@ class SqlStore:
         window = self._window.at(now)
         return self._write(lambda tx: transitions.cancel(tx, run_id, n, window, now))
 
+    def pause(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.pause(tx, run_id, window, now))
+
+    def resume(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.resume(tx, run_id, window, now))
+
+    def retry(self, run_id: str, now: float) -> Recorded | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.retry(tx, run_id, window, now))
+
+    def fork(self, run_id: str, new_id: str, n: int, now: float) -> Created | None:
+        window = self._window.at(now)
+        return self._write(lambda tx: steering.fork(tx, run_id, new_id, n, window, now))
+
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
         window = self._window.at(now)
-        next_due: float | None = self._database.read(lambda tx: tx.value(sql.NEXT_DUE))
-        if next_due is None or next_due > now:
-            return (), next_due
-        return self._write(lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.NEXT_DUE)))
+        next_due, next_timed = self._database.read(lambda tx: (tx.value(sql.NEXT_DUE), control.next_timed(tx)))
+        found: list[Dispatch] = []
+        if next_due is not None and next_due <= now:
+            found, next_due = self._write(lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.NEXT_DUE)))
+        if next_timed is not None and next_timed <= now:
+            for run_id, by_deadline in self._write(lambda tx: tx.overdue(now)):
+
+                def end(tx: SqlTransaction, run_id: str = run_id, by_deadline: bool = by_deadline) -> list[Dispatch]:
+                    return steering.end_overdue(tx, run_id, by_deadline, window, now)
+
+                found = [*found, *self._write(end)]
+            next_timed = self._database.read(control.next_timed)
+        return found, min((at for at in (next_due, next_timed) if at is not None), default=None)
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)

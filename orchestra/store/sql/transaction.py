@@ -12,9 +12,10 @@ from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
 from orchestra.store.entries import Entry
-from orchestra.store.primitives import Ending, Hot, RunState
+from orchestra.store.primitives import Counted, Ending, Hot, RunState
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql import wide
+from orchestra.store.sql.control import SqlControl
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.results import MARKER, PUT_RESULT, Packing, all_whole, whole
 from orchestra.store.sql.rows import (
@@ -30,13 +31,21 @@ from orchestra.store.sql.rows import (
 )
 from orchestra.store.transitions import started_entry
 
+_UNKNOWN: tuple[str, Row | None] = ("", None)
 
-class SqlTransaction:
-    """One transaction of the SQL store. Each method is the primitive of its name."""
 
-    def __init__(self, tx: Transaction, packing: Packing) -> None:
-        self.tx, self._packing = tx, packing
+class SqlTransaction(SqlControl):
+    """One transaction of the SQL store. Each method is the primitive of its name.
+
+    Args:
+        again: An earlier attempt may have taken effect without an answer.
+    """
+
+    def __init__(self, tx: Transaction, packing: Packing, *, again: bool = False) -> None:
+        self.tx, self._packing, self._again = tx, packing, again
         self.wrote_events = False
+        self._unwritten: dict[str, Any] | None = None
+        self._state: tuple[str, Row | None] = _UNKNOWN
 
     def lock_run(self, run_id: str, *, alone: bool) -> None:
         self.tx.lock(run_id, alone=alone)
@@ -47,8 +56,8 @@ class SqlTransaction:
         by_id = [(found, fingerprint, False) for found, fingerprint, _its in rows if found == run_id]
         return next(iter(by_key + by_id), None)
 
-    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> None:
-        self.tx.run(
+    def add_run(self, run: NewRun, remaining: int, steps: int, joins: int, now: float) -> bool:
+        row = self.tx.one(
             sql.ADD_RUN,
             id=run.id,
             name=run.name,
@@ -71,9 +80,11 @@ class SqlTransaction:
             created_at=now,
             started_at=now,
         )
+        return row is not None
 
-    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float) -> None:
-        self.tx.many(sql.ADD_STEP, [{**columns_of(step), "run_id": run_id, "created_at": now} for step in steps])
+    def add_steps(self, run_id: str, steps: Sequence[StepRow], now: float, *, parked: bool = False) -> None:
+        about = {"run_id": run_id, "created_at": now, "parked": int(parked)}
+        self.tx.many(sql.ADD_STEP, [{**columns_of(step), **about} for step in steps])
 
     def add_joins(self, run_id: str, joins: Sequence[JoinRow]) -> None:
         none = {"run_id": run_id, "live": 0, "broken": 0, "dead": ""}
@@ -100,7 +111,10 @@ class SqlTransaction:
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | None:
         (run_id, n), generation = message
-        row = self.tx.one(sql.CLAIM, run_id=run_id, n=n, generation=generation, worker=worker, now=now)
+        asked = {"run_id": run_id, "n": n, "generation": generation, "worker": worker, "now": now}
+        row = self.tx.one(sql.CLAIM, **asked)
+        if row is None and self._again:
+            row = self.tx.one(sql.OWN_CLAIM, **asked)
         return None if row is None else claimed_of(message, row)
 
     def status(self, ref: StepRef) -> TaskStatus | None:
@@ -118,7 +132,8 @@ class SqlTransaction:
 
     def predecessors(self, run_id: str, join: int) -> dict[int, tuple[str, str]]:
         row = self.tx.one(sql.JOIN_PARTS, run_id=run_id, number=join)
-        assert row is not None, (run_id, join)
+        if row is None:
+            return {}  # the run was cancelled and deleted since the claim
         dead = {int(n) for n in row[1].split(",") if n}
         parts: set[int] = set(json.loads(row[0])) - dead
         if not parts:
@@ -133,8 +148,7 @@ class SqlTransaction:
 
     def end(self, claim: ClaimRef, ending: Ending) -> Hot | None:
         body = self._packing.body(ending.output)
-        row = self.tx.one(
-            sql.END,
+        parameters: dict[str, Any] = dict(
             **_claim(claim),
             status=ending.status,
             output=ending.output if body is None else MARKER,
@@ -146,7 +160,18 @@ class SqlTransaction:
             collects=ending.collects,
             completed_at=ending.completed_at,
         )
-        return None if row is None else self._ended(claim.ref.step, row, body)
+        if not self.tx.combines:
+            row = self.tx.one(sql.END, **parameters)
+            return None if row is None else self._ended(claim.ref.step, row, body)
+        row = self.tx.one(sql.END_IN_RUN, **parameters, now=ending.completed_at)
+        if row is None:
+            return None
+        hot, (status, completed_at, single), state = _parts(row)
+        ended = self._ended(claim.ref.step, hot, body)
+        if status is None:
+            self._state = claim.ref.step.run_id, state
+            return ended
+        return replace(ended, counted=_counted(status, completed_at, single, ending.completed_at))
 
     def end_waiting(self, run_id: str, n: int, ending: Ending) -> Hot | None:
         body = self._packing.body(ending.output)
@@ -180,7 +205,7 @@ class SqlTransaction:
                 return True
         return False
 
-    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float) -> str:
+    def add_fallback(self, run_id: str, like: int, n: int, fallback: Sequence[str], now: float, *, parked: bool) -> str:
         row = self.tx.one(sql.ROW_OF, run_id=run_id, n=like)
         assert row is not None, (run_id, like)
         task, target, name = fallback
@@ -188,7 +213,7 @@ class SqlTransaction:
             step_row_of(row), n=n, key=name, name=name, task=task, target=target, status=TaskStatus.QUEUED, parent=like,
             is_map=False, feeds=None, chain=None, fallback=None, retry=None,
         )  # fmt: skip
-        self.add_steps(run_id, [step], now)
+        self.add_steps(run_id, [step], now, parked=parked)
         self.tx.run(sql.FALL_BACK, run_id=run_id, n=like, part=n)
         return step.queue
 
@@ -220,20 +245,24 @@ class SqlTransaction:
         outputs = all_whole(self.tx, run_id, parts)
         return f"[{','.join(outputs.get(n, 'null') for n in parts)}]"
 
-    def count_run(self, run_id: str) -> tuple[int, WorkflowStatus | None, bool]:
-        row = self.tx.one(sql.COUNT_RUN, run_id=run_id)
+    def count_run(self, run_id: str, now: float) -> Counted:
+        row = self.tx.one(sql.COUNT_RUN, run_id=run_id, now=now)
         assert row is not None, run_id
-        return row[0], WorkflowStatus(row[1]) if row[1] else None, row[2] is not None
+        status, completed_at, single = row
+        return _counted(status, completed_at, single, now)
 
     def run_state(self, run_id: str) -> RunState:
-        row = self.tx.one(sql.RUN_STATE, run_id=run_id)
+        # Nobody else changes it while this transaction holds the run.
+        known_id, known = self._state
+        row = known if known_id == run_id else self.tx.one(sql.RUN_STATE, run_id=run_id)
         if row is None:
             return RunState(ended=True, ending=None, single=False, goes_on=False)
-        completed_at, ending, single, on_failure = row
-        known = WorkflowStatus(ending) if ending else None
-        return RunState(completed_at is not None, known, bool(single), on_failure == "continue")
+        completed_at, ending, single, on_failure, status = row
+        known, its = WorkflowStatus(ending) if ending else None, WorkflowStatus(status)
+        return RunState(completed_at is not None, known, bool(single), on_failure == "continue", its)
 
     def begin_ending(self, run_id: str, ending: WorkflowStatus, error: ErrorInfo) -> bool:
+        self._state = _UNKNOWN
         row = self.tx.one(sql.BEGIN_ENDING, run_id=run_id, ending=ending, error=error_text(error))
         return row is not None
 
@@ -261,15 +290,16 @@ class SqlTransaction:
         row = self.tx.one(sql.END_RUN, run_id=run_id, status=status, now=now)
         return None if row is None else bool(row[0])
 
-    def best_waiting(self, queue: str, window: int) -> tuple[int, int] | None:
-        row = self.tx.one(sql.BEST_WAITING, queue=queue, window=window)
-        return None if row is None else (row[0], row[1])
-
-    def pick(self, queue: str, priority: int, room: int, now: float) -> list[Dispatch]:
-        rows = self.tx.all(sql.PICK, queue=queue, priority=priority, room=room, now=now)
+    def pick(self, queue: str, window: int, now: float) -> tuple[list[Dispatch], bool]:
+        if self.tx.combines and self._unwritten is not None:
+            unwritten, self._unwritten = self._unwritten, None
+            rows = self.tx.all(sql.PICK_AND_ADD_EVENTS, queue=queue, window=window, now=now, **unwritten)
+        else:
+            self.flush()
+            rows = self.tx.all(sql.PICK, queue=queue, window=window, now=now)
         # The order of what a statement returns is not that of its subquery.
-        rows.sort(key=lambda row: (-row[-2], row[-1], row[0], row[1]))
-        return [dispatch_of(row[:-2]) for row in rows]
+        rows.sort(key=lambda row: (-row[-3], row[-2], row[0], row[1]))
+        return [dispatch_of(row[:-3]) for row in rows], bool(rows) and len(rows) < rows[0][-1]
 
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]:
         rows = self.tx.all(sql.DUE, now=now)
@@ -320,10 +350,27 @@ class SqlTransaction:
     def append(
         self, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry], now: float
     ) -> None:
+        self.flush()
         self.wrote_events = True
-        self.tx.run(
-            sql.ADD_EVENTS, time=now, run_id=run_id, single=int(single), worker=worker, entries=encoded(entries)
-        )
+        self._unwritten = {
+            "time": now, "run_id": run_id, "single": int(single), "worker": worker, "entries": encoded(entries)
+        }  # fmt: skip
+
+    def flush(self) -> None:
+        """Write the events that were kept to be written together with a ``pick``; at the latest before the commit."""
+        if self._unwritten is not None:
+            unwritten, self._unwritten = self._unwritten, None
+            self.tx.run(sql.ADD_EVENTS, **unwritten)
+
+
+def _counted(status: str, completed_at: float | None, single: int, now: float | None) -> Counted:
+    return Counted(WorkflowStatus(status) if completed_at is not None and completed_at == now else None, bool(single))
+
+
+def _parts(row: Row) -> tuple[Row, Row, Row]:
+    """Return the columns HOT, COUNTED and RUN_STATE_COLUMNS."""
+    first, last = len(sql.HOT), len(sql.RUN_STATE_COLUMNS)
+    return row[:first], row[first:-last], row[-last:]
 
 
 def _claim(claim: ClaimRef) -> dict[str, Any]:

@@ -5,7 +5,8 @@ one of several rows, and only the last part of a shard counts on the row of the 
 as its number of parts. A join that one way may release is not sharded: every way of it may decide.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import bindparam, insert, literal_column, update
 
@@ -74,3 +75,25 @@ def count(tx: Transaction, run_id: str, join: int, way: Way, part: int, parts: i
     row = tx.one(COUNT_JOIN, run_id=run_id, number=join, live=live, broken=broken, dead=dead)
     assert row is not None, (run_id, join)
     return Arrivals(row[0], row[1], row[2], bool(row[3]))
+
+
+def set_back(
+    run_id: str, number: int, parts: Sequence[int], any_way: bool, again: Collection[int], dead: Collection[int]
+) -> list[dict[str, Any]]:
+    """Return the rows of the shards of a join of which some parts run again; none where it is counted in one row."""
+    join = JoinRow(number, parts, any_way)
+    if not is_wide(join):
+        return []
+    rows = {int(str(row["shard"])): {**row, "remaining": 0} for row in shard_rows(run_id, join)}
+    found: dict[int, dict[str, Any]] = dict(rows)
+    for part in parts:
+        row = found[part % SHARDS]
+        if part in again:
+            row["remaining"] += 1
+        elif part in dead:
+            row["dead"] += f",{part}"
+        else:
+            row["live"] += 1
+    for row in found.values():
+        del row["broken"]
+    return list(found.values())

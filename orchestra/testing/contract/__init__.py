@@ -13,6 +13,7 @@ _TOPICS = (
     "noting",
     "reading",
     "sending",
+    "steering",
     "subscribing",
     "telling",
 )

@@ -98,6 +98,24 @@ class Desk:
         """Cancel a run or a step."""
         return self._kept(self.store.cancel(run_id, n, self.clock()))
 
+    def pause(self, run_id: str) -> bool:
+        """Pause a run."""
+        return self._kept(self.store.pause(run_id, self.clock())) is not None
+
+    def resume(self, run_id: str) -> bool:
+        """Resume a run."""
+        return self._kept(self.store.resume(run_id, self.clock())) is not None
+
+    def retry_run(self, run_id: str) -> bool:
+        """Let a run that has ended run again."""
+        return self._kept(self.store.retry(run_id, self.clock())) is not None
+
+    def fork(self, run_id: str, n: int) -> str | None:
+        """Fork a run from a step, and return the id of the new one."""
+        created = self.store.fork(run_id, new_id(), n, self.clock())
+        self.sent += created.dispatches if created else ()
+        return created.run_id if created else None
+
     # --- workers ------------------------------------------------------------------------------------------------
 
     def try_claim(self, run_id: str, n: int, worker: str = "w1", generation: int = 0) -> Claimed | Refused:
@@ -109,6 +127,16 @@ class Desk:
         claimed = self.try_claim(run_id, n, worker)
         assert isinstance(claimed, Claimed), claimed
         return claimed
+
+    def claim_again(self, run_id: str, n: int, worker: str = "w1") -> Claimed:
+        """Claim a step of whatever generation that must be free."""
+        claimed = self.try_claim(run_id, n, worker, self.step(run_id, n).generation)
+        assert isinstance(claimed, Claimed), claimed
+        return claimed
+
+    def go_on(self, run_id: str, n: int) -> None:
+        """Let a step of whatever generation return."""
+        assert self.record(self.claim_again(run_id, n), Completed("null")) is not None
 
     def record(self, claim: Claimed | ClaimRef, change: Change) -> Recorded | None:
         """Record what a claim came to."""
@@ -142,8 +170,11 @@ class Desk:
 
     def spread(self, run_id: str, n: int, size: int) -> list[int]:
         """Let a map turn into parts, and return their numbers."""
-        claimed = self.claim(run_id, n)
-        first, _join = self.store.reserve(run_id, size, 0)
+        return self.spread_of(self.claim(run_id, n), size)
+
+    def spread_of(self, claimed: Claimed, size: int) -> list[int]:
+        """Let the claim of a map turn into parts, and return their numbers."""
+        first, _join = self.store.reserve(claimed.claim.ref.step.run_id, size, 0)
         inputs = [StepInput([at]) for at in range(size)]
         self.record(claimed, Expanded(of_elements(claimed.row, inputs, first)))
         return list(range(first, first + size))

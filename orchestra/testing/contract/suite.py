@@ -17,13 +17,26 @@ from orchestra.testing.contract.keeping import Keeping
 from orchestra.testing.contract.noting import Noting
 from orchestra.testing.contract.reading import Reading
 from orchestra.testing.contract.sending import Sending
+from orchestra.testing.contract.steering import Steering
 from orchestra.testing.contract.subscribing import Subscribing
 from orchestra.testing.contract.telling import Telling
 from orchestra.testing.watched import check_history, check_transitions
 
 
 class StoreContract(
-    Creating, Claiming, Counting, Growing, Failing, Cancelling, Sending, Telling, Subscribing, Reading, Noting, Keeping
+    Creating,
+    Claiming,
+    Counting,
+    Growing,
+    Failing,
+    Cancelling,
+    Steering,
+    Sending,
+    Telling,
+    Subscribing,
+    Reading,
+    Noting,
+    Keeping,
 ):
     """Everything that ``orchestra.store.contract`` promises. A subclass gives a ``store`` fixture: an empty store.
 

@@ -66,8 +66,10 @@ class Judge:
                 if result is not None:
                     self._check_reopened(args[0])
                 self._look(args[0].ref.step.run_id, "vanish" if result is not None else "nothing", args[0])
-            case "cancel":
-                self._look(args[0], "cancel", None)
+            case "cancel" | "pause":
+                self._look(args[0], name, None)
+            case "resume":
+                self._resumed(args[0], result)
             case "due":
                 for run_id in self._retrying(args[0]):
                     self._look(run_id, "due", None)
@@ -151,6 +153,14 @@ class Judge:
         self._look(run_id, "record", claim)
         if isinstance(change, Completed) and view.outputs[claim.ref.step.n] != change.output:
             raise Violation("1 one record", f"{claim.ref.celery_id} has another output than was recorded")
+
+    def _resumed(self, run_id: str, recorded: object) -> None:
+        """What is ready of it is sent once more."""
+        if recorded is None:
+            return
+        for record in self._store.steps(run_id):
+            self.queued[MessageRef(record.ref, record.generation)] += record.status is S.QUEUED
+        self._look(run_id, "resume", None)
 
     def _look(self, run_id: str, operation: str, claim: ClaimRef | None) -> None:
         view = self.views.get(run_id)

@@ -151,6 +151,13 @@ class Play:
             self._pending += 1
             self.world.spawn(producer, "submit", lambda s=submission, p=producer: self._submit(s, p), submission.at_s)
 
+            if submission.pauses:
+                # Not mortal: what nobody resumes waits for ever.
+                operator = self.world.process(f"o{submission.run.id[-2:]}", rng.choice(hosts), mortal=False)
+                self._pending += 1
+                steer = lambda s=submission, p=operator: self._steer(s, p)  # noqa: E731
+                self.world.spawn(operator, "steer", steer, submission.at_s)
+
     def _start(self, kind: Kind, number: int) -> None:
         worker = SimWorker(self.stage, kind, number)
         self._workers[worker.process] = worker
@@ -173,14 +180,30 @@ class Play:
 
     # --- producers ----------------------------------------------------------------------------------------------
 
-    def _submit(self, submission: Submission, process: Process) -> None:
+    def _cycle_of(self, process: Process) -> Cycle:
         world = self.world
-        cycle = Cycle(
+        return Cycle(
             SimStore.of(world, self._store, process, self.judge),
             SimPublisher(world, self.broker, process, self.judge.publishing),
             lambda: world.now + process.skew_s,
             "",
         )
+
+    def _steer(self, submission: Submission, process: Process) -> None:
+        """Pause a run, and let it go on after a while."""
+        cycle, run_id = self._cycle_of(process), submission.run.id
+        for after_s, for_s in submission.pauses:
+            self.world.sleep(after_s)
+            paused = self._patiently(lambda: cycle.store.pause(run_id, cycle.clock()))
+            cycle.send(paused.dispatches if paused else ())
+            self.world.sleep(for_s)
+            resumed = self._patiently(lambda: cycle.store.resume(run_id, cycle.clock()))
+            cycle.send(resumed.dispatches if resumed else ())
+        process.alive = False
+        self._pending -= 1
+
+    def _submit(self, submission: Submission, process: Process) -> None:
+        world, cycle = self.world, self._cycle_of(process)
         (created,) = self._patiently(lambda: cycle.store.create_runs([submission.run], cycle.clock()))
         cycle.send(created.dispatches)
         for after_s, n in submission.cancels:

@@ -181,6 +181,7 @@ class SimWorker:
     def _child_is_gone(self, message: Message) -> None:
         self._room.ended(self._world.strand)
         self._drop(message)
+        self._world.deaths += 1
         self._world.note(self.name, f"loses the child that ran {message.id}")
         self._by_parent(message, WorkerLostError("simulated: the pool child died"))
         self._stage.broker.acknowledge(message)

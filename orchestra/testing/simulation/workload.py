@@ -18,11 +18,12 @@ QUEUES = ("a", "b", "c")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A run that is submitted at a time, and what is cancelled of it when."""
+    """A run that is submitted at a time, what is cancelled of it when, and when it is paused and for how long."""
 
     run: NewRun
     at_s: float
     cancels: Sequence[tuple[float, int | None]] = ()
+    pauses: Sequence[tuple[float, float]] = ()
 
 
 class SimRegistry:
@@ -61,7 +62,8 @@ def _submission(rng: random.Random, run_id: str, queues: Sequence[str], until_s:
     if rng.random() < 0.15:
         whole = single or rng.random() < 0.5
         cancels = [(rng.uniform(0.0, 6.0), None if whole else rng.randrange(len(compiled.steps)))]
-    return Submission(new, rng.uniform(0.0, min(until_s, 4.0)), cancels)
+    pauses = [(rng.uniform(0.0, 3.0), rng.uniform(0.0, 6.0)) for _ in range(rng.choice((0, 0, 0, 0, 1, 2)))]
+    return Submission(new, rng.uniform(0.0, min(until_s, 4.0)), cancels, pauses)
 
 
 def _single(rng: random.Random, run_id: str, queues: Sequence[str]) -> Plan:

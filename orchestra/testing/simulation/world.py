@@ -63,6 +63,7 @@ class World:
         self.processes: list[Process] = []
         self.boots: dict[str, int] = {}
         self.deaths = 0
+        """Of processes and of pool children. Even in calm weather a poisonous step has them."""
         self.on_death: Callable[[Process], None] = lambda _process: None
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0

@@ -9,6 +9,7 @@ end
 
 -- Let ready steps wait: `members` are those of one queue, priority and rank.
 local function add_waiting(queue, priority, rank, members)
+  if R.at[A_STATUS] == 'PAUSED' then return end
   local score = priority * BAND - rank
   for first = 1, #members, 500 do
     local pairs_ = {}

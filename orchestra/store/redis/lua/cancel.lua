@@ -4,14 +4,6 @@
 
 local CANCELLED = {'Cancelled', 'cancelled by request', NO_TRACE, NO_NAMES}
 
--- Say that what is running has started, before it ends.
-local function say_starts(numbers)
-  for _, n in ipairs(numbers) do
-    local step = step_of(n)
-    if step and step.s[STATUS] == 'RUNNING' then say_started(step, step.s[ATTEMPTS] + 1) end
-  end
-end
-
 local function cancel_run()
   local ending = R.at[A_ENDING]
   begin_ending('CANCELLED', CANCELLED)

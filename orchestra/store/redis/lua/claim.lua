@@ -63,13 +63,14 @@ end
 register('claim', function()
   local run_id, n, generation, worker, at, token = unpack(ARGV)
   key = P .. 'r:' .. run_id
-  local got = call('HMGET', key, 's' .. n, 'f' .. n, 'i' .. n)
+  local got = call('HMGET', key, 's' .. n, 'f' .. n, 'i' .. n, 'at')
   if not got[1] then return {0, ''} end
   local state = decode(got[1])
   if state[STATUS] == 'RUNNING' and state[TOKEN] == token then
     return answer(state, decode(got[2]), got[2], got[3]) -- asked again, since the answer was lost
   end
   if state[STATUS] ~= 'QUEUED' or state[GENERATION] ~= tonumber(generation) then return {0, state[STATUS]} end
+  if got[4]:sub(1, 9) == '["PAUSED"' then return {0, state[STATUS]} end
   local f = decode(got[2])
   unqueue(run_id, n, f)
   state[STATUS], state[CLAIMS], state[WORKER], state[STARTED], state[TOKEN] = 'RUNNING', state[CLAIMS] + 1, worker, at, token

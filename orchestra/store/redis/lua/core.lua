@@ -14,6 +14,8 @@ local A_STATUS, A_SINGLE, A_GOES_ON, A_REMAINING, A_ENDING, A_ENDED = 1, 2, 3, 4
 local A_NEXT_N, A_NEXT_JOIN, A_TOKEN, A_FAILED, A_LOG, A_CREATED = 7, 8, 9, 10, 11, 12
 -- the job that made it; only in runs of jobs
 local A_JOB = 13
+-- when it ends, whatever it has come to, and when it does if nothing of it has begun; only in runs that do
+local A_DEADLINE, A_EXPIRES = 14, 15
 -- s<n>: what changes of a step; those from RESENDS on only in steps that had need of them
 local STATUS, GENERATION, CLAIMS, ATTEMPTS, CRASHES, ANNOUNCED, WORKER, STARTED, ENDED, TOKEN =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10

@@ -41,6 +41,8 @@ local function add_run(at)
   call('ZADD', P .. 'runs', created, id)
   call('ZADD', P .. 'runs:' .. R.at[A_STATUS], created, id)
   if key ~= '' then call('HSET', P .. 'keys', key, id) end
+  if R.at[A_DEADLINE] then call('ZADD', P .. 'timed', R.at[A_DEADLINE], 'd' .. id) end
+  if R.at[A_EXPIRES] then call('ZADD', P .. 'timed', R.at[A_EXPIRES], 'x' .. id) end
   if job ~= '' then index_run(job, scheduled_for, created, id) end
   index_keys(id, index)
 end

@@ -71,10 +71,16 @@ local function make_ready(step)
   touch(step.f[QUEUE])
 end
 
--- Write what has changed and the events, and fill the windows; the last thing in a transaction.
-local function commit()
+-- Write what has changed of the run, and its events.
+local function write_run()
   if #entries > 0 then append_to_run('', '[' .. table.concat(entries, ',') .. ']') end
+  entries = {}
   flush()
+end
+
+-- Write everything, and fill the windows; the last thing in a transaction.
+local function commit()
+  write_run()
   for _, queue in ipairs(closed) do
     call('HINCRBY', P .. 'open', queue, -closed[queue])
   end

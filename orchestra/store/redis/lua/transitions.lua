@@ -92,6 +92,14 @@ local function stop(status, error, running_too)
   return stopped, running
 end
 
+-- Say that what is running has started, before it ends.
+local function say_starts(numbers)
+  for _, n in ipairs(numbers) do
+    local step = step_of(n)
+    if step and step.s[STATUS] == 'RUNNING' then say_started(step, step.s[ATTEMPTS] + 1) end
+  end
+end
+
 -- Skip what has not started, and wait for what is running.
 local function end_early(step, status, error)
   if not begin_ending(status, blamed_in_run(step, error)) then return count_run() end

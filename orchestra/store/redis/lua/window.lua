@@ -29,6 +29,7 @@ end
 
 -- Let a ready step wait.
 local function enqueue(step)
+  if R.at[A_STATUS] == 'PAUSED' then return end
   local f = step.f
   call('ZADD', P .. 'w:' .. f[QUEUE], f[PRIORITY] * BAND - f[RANK], member_of(R.id, step.n, f[CREATED]))
 end
@@ -53,6 +54,7 @@ end
 
 -- A step that has just become ready goes to the broker at once, if nothing waits and the window has room.
 local function send_at_once(step)
+  if R.at[A_STATUS] == 'PAUSED' then return false end
   local f = step.f
   if call('ZCARD', P .. 'w:' .. f[QUEUE]) > 0 or count_sent(f[QUEUE], f[PRIORITY]) >= window_of(f[QUEUE]) then return false end
   local score = string.format('%.6f', f[PRIORITY] * SENT_BAND + tonumber(now))
