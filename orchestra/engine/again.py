@@ -127,8 +127,10 @@ def _undone(known: Mapping[int, Standing]) -> set[int]:
         at = open_.pop()
         found.add(at.n)
         parts = children.get(at.n, [])
-        if at.collects is not None and known[at.collects].key == fallback_name(at.name):
-            parts = [known[at.collects]]  # what ran in its place; what it had turned into before counts no more
+        # What it turned into while its run was ending was never begun, so that what it collects need not exist.
+        taken = None if at.collects is None else known.get(at.collects)
+        if taken is not None and taken.key == fallback_name(at.name):
+            parts = [taken]  # what ran in its place; what it had turned into before counts no more
         undone = [part for part in parts if part.is_undone]
         if parts and not any(is_last(part.feeds) for part in undone):
             # It was cancelled after its last part had completed: that one gives it its output once more.

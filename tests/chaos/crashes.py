@@ -69,8 +69,12 @@ class Morgue:
 
 def report(what: str, delays: Sequence[float]) -> None:
     """Print the figures of a test."""
-    p50, worst = statistics.median(delays), max(delays)
-    print(f"{what}: {len(delays)} orphaned steps, claimed again after p50 {p50:.2f} s, max {worst:.2f} s")
+    percentiles = statistics.quantiles(delays, n=100, method="inclusive")
+    p50, p99 = percentiles[49], percentiles[98]
+    print(
+        f"{what}: {len(delays)} orphaned steps, claimed again after"
+        f" p50 {p50:.2f} s, p99 {p99:.2f} s, max {max(delays):.2f} s"
+    )
 
 
 def each_once(orch: Orchestrator, run: WorkflowRun) -> None:

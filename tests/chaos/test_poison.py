@@ -9,7 +9,8 @@ from tests.cluster import Cluster
 
 pytestmark = pytest.mark.alone
 
-POOLS = ["prefork", pytest.param("threads", marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
+LONG = [pytest.mark.soak, pytest.mark.timeout(300)]
+POOLS = ["prefork", pytest.param("threads", marks=LONG), pytest.param("asyncio", marks=LONG)]
 """Of a worker that dies as a whole. Where bodies share a process, every crash is one of the worker."""
 
 

@@ -181,7 +181,11 @@ class Desk:
 
     def turn(self, run_id: str, n: int, shape: Graph) -> list[int]:
         """Let a step turn into a sub-workflow, and return the numbers of its steps."""
-        claimed = self.claim(run_id, n)
+        return self.turn_of(self.claim(run_id, n), shape)
+
+    def turn_of(self, claimed: Claimed, shape: Graph) -> list[int]:
+        """Let the claim of a step turn into a sub-workflow, and return the numbers of its steps."""
+        run_id = claimed.claim.ref.step.run_id
         its = compiled(shape, gathered=True, alone=bool(claimed.row.whens))
         first, first_join = self.store.reserve(run_id, len(its.steps), len(its.joins))
         self.record(claimed, Expanded(of_plan(its, claimed.row, first, first_join)))

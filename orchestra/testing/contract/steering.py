@@ -249,6 +249,19 @@ class Steering:
         desk.go_on(run, 1)
         assert desk.ended(run) is WorkflowStatus.COMPLETED
 
+    def test_a_step_that_turned_into_a_sub_workflow_while_its_run_was_failing_does_it_again(self, desk: Desk) -> None:
+        run = desk.create(graph([], []))
+        claimed = desk.claim(run, 0)
+        desk.fail(run, 1)
+        desk.turn_of(claimed, graph([]))
+        assert desk.statuses(run) == "SK FA"
+        assert desk.retry_run(run)
+        assert desk.statuses(run) == "QU QU"
+        (part,) = desk.turn_of(desk.claim_again(run, 0), graph([]))
+        desk.go_on(run, part)
+        desk.go_on(run, 1)
+        assert desk.ended(run) is WorkflowStatus.COMPLETED
+
     def test_a_sub_workflow_runs_from_where_it_failed(self, desk: Desk) -> None:
         run = desk.create(graph([], [0]))
         first, second = desk.turn(run, 0, graph([], [0], result=template.reference_to(1)))

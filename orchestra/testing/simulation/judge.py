@@ -10,7 +10,7 @@ from orchestra.engine.plan import StepInput
 from orchestra.engine.rows import rows
 from orchestra.model.ids import MessageRef
 from orchestra.model.record import StepRecord
-from orchestra.model.status import FOLLOWS, TERMINAL
+from orchestra.model.status import AGAIN, FOLLOWS, TERMINAL, WorkflowStatus
 from orchestra.model.status import TaskStatus as S
 from orchestra.runtime.reconciler import INSPECT_S
 from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Store
@@ -70,6 +70,8 @@ class Judge:
                 self._look(args[0], name, None)
             case "resume":
                 self._resumed(args[0], result)
+            case "retry":
+                self._retried(args[0], result)
             case "due":
                 for run_id in self._retrying(args[0]):
                     self._look(run_id, "due", None)
@@ -162,6 +164,18 @@ class Judge:
             self.queued[MessageRef(record.ref, record.generation)] += record.status is S.QUEUED
         self._look(run_id, "resume", None)
 
+    def _retried(self, run_id: str, recorded: object) -> None:
+        """Steps of a run that had ended begin a new generation: what the earlier one came to is forgotten."""
+        if recorded is None:
+            return
+        view = self.views[run_id]
+        view.status = WorkflowStatus.RUNNING
+        for record in self._store.steps(run_id):
+            if record.generation != view.records[record.ref.n].generation:
+                view.outputs.pop(record.ref.n, None)
+                view.dead.pop(record.ref.n, None)
+        self._look(run_id, "retry", None)
+
     def _look(self, run_id: str, operation: str, claim: ClaimRef | None) -> None:
         view = self.views.get(run_id)
         if view is None:
@@ -192,6 +206,9 @@ class Judge:
             if new.status not in (S.QUEUED, S.PENDING):
                 raise Violation("FOLLOWS", f"{new.name} begins as {new.status}")
             return
+        if operation == "retry":
+            self._check_again(old, new)
+            return
         self._check_follows(old, new, operation)
         if operation == "nothing":
             raise Violation("4 only the newest claim records", f"{new.name} was changed by a refused {claim}")
@@ -217,6 +234,13 @@ class Judge:
         passes = old.status is S.RUNNING and operation in ("record", "vanish")
         if not (passes and any(new.status in FOLLOWS[midway] for midway in _MIDWAY)):
             raise Violation("FOLLOWS", f"{new.name} went from {old.status} to {new.status} by {operation}")
+
+    def _check_again(self, old: StepRecord, new: StepRecord) -> None:
+        # What completed runs again if it is the last part of something that was cancelled.
+        may_begin = new.status in AGAIN.get(old.status, ()) or (old.status is S.COMPLETED and old.parent is not None)
+        kept = (new.claims, new.generation) == (old.claims, old.generation + 1)
+        if not (may_begin and kept) or new.attempts or new.crashes:
+            raise Violation("a retry begins a new generation", f"{old} became {new}")
 
     def _check_counts(self, old: StepRecord, new: StepRecord, operation: str) -> None:
         crashed, attempted = new.crashes - old.crashes, new.attempts - old.attempts

@@ -9,15 +9,19 @@ from orchestra.testing.simulation.view import RunView
 from orchestra.testing.simulation.world import Violation
 
 _RULE = "events are complete and in order"
+_BY_HAND = "task.retrying by request"
+_OPEN = {"task.submitted", "task.queued", "task.started", "task.retrying", _BY_HAND}
 _AFTER = {
     "task.submitted": {None},
-    "task.queued": {None, "task.submitted", "task.retrying"},
-    "task.started": {"task.queued", "task.retrying"},
-    "task.retrying": {"task.started"},
-    "task.completed": {"task.started", "task.retrying"},
-    "task.failed": {"task.started", "task.retrying"},
-    "task.skipped": {"task.submitted", "task.queued", "task.started", "task.retrying"},
-    "task.cancelled": {"task.submitted", "task.queued", "task.started", "task.retrying"},
+    "task.queued": {None, "task.submitted", "task.retrying", _BY_HAND},
+    "task.started": {"task.queued", "task.retrying", _BY_HAND},
+    # Parts were tried again by hand, failed again, and what they are parts of has a fallback.
+    "task.retrying": {"task.started", _BY_HAND},
+    _BY_HAND: TASK_ENDS,
+    "task.completed": {"task.started", "task.retrying", _BY_HAND},
+    "task.failed": {"task.started", "task.retrying", _BY_HAND},
+    "task.skipped": _OPEN,
+    "task.cancelled": _OPEN,
 }
 """What may come before each event of a step."""
 
@@ -39,15 +43,17 @@ def check(view: RunView, events: Sequence[Event]) -> None:
     started: dict[str, int] = {}
     run_ended: str | None = None
     for event in events:
-        if run_ended is not None:
+        if run_ended is not None and event.type != "workflow.retried":
             raise Violation(_RULE, f"{event.type} of {event.task_id} after {run_ended} of {view.id}")
         if event.task_id is None:
             run_ended = event.type if event.type in RUN_ENDS else None
             continue
         before = last.get(event.task_id)
-        if before not in _AFTER[event.type]:
+        by_hand = event.type == "task.retrying" and event.data.get("by") == "request"
+        now = _BY_HAND if by_hand else event.type
+        if before not in _AFTER[now]:
             raise Violation(_RULE, f"{event.type} of {event.task_id} after {before}")
-        last[event.task_id] = event.type
+        last[event.task_id] = now
         if event.type == "task.started":
             started[event.task_id] = started.get(event.task_id, 0) + 1
     if not view.single and run_ended != f"workflow.{view.status.value.lower()}":

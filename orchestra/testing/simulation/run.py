@@ -151,7 +151,7 @@ class Play:
             self._pending += 1
             self.world.spawn(producer, "submit", lambda s=submission, p=producer: self._submit(s, p), submission.at_s)
 
-            if submission.pauses:
+            if submission.pauses or submission.retries:
                 # Not mortal: what nobody resumes waits for ever.
                 operator = self.world.process(f"o{submission.run.id[-2:]}", rng.choice(hosts), mortal=False)
                 self._pending += 1
@@ -190,7 +190,7 @@ class Play:
         )
 
     def _steer(self, submission: Submission, process: Process) -> None:
-        """Pause a run, and let it go on after a while."""
+        """Pause a run, let it go on after a while, and open it again if it has ended badly by then."""
         cycle, run_id = self._cycle_of(process), submission.run.id
         for after_s, for_s in submission.pauses:
             self.world.sleep(after_s)
@@ -199,6 +199,10 @@ class Play:
             self.world.sleep(for_s)
             resumed = self._patiently(lambda: cycle.store.resume(run_id, cycle.clock()))
             cycle.send(resumed.dispatches if resumed else ())
+        for after_s in submission.retries:
+            self.world.sleep(after_s)
+            retried = self._patiently(lambda: cycle.store.retry(run_id, cycle.clock()))
+            cycle.send(retried.dispatches if retried else ())
         process.alive = False
         self._pending -= 1
 

@@ -18,12 +18,16 @@ QUEUES = ("a", "b", "c")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A run that is submitted at a time, what is cancelled of it when, and when it is paused and for how long."""
+    """A run that is submitted at a time, and what is done to it by hand.
+
+    What is cancelled of it when, when it is paused and for how long, and when somebody tries to open it again.
+    """
 
     run: NewRun
     at_s: float
     cancels: Sequence[tuple[float, int | None]] = ()
     pauses: Sequence[tuple[float, float]] = ()
+    retries: Sequence[float] = ()
 
 
 class SimRegistry:
@@ -63,7 +67,8 @@ def _submission(rng: random.Random, run_id: str, queues: Sequence[str], until_s:
         whole = single or rng.random() < 0.5
         cancels = [(rng.uniform(0.0, 6.0), None if whole else rng.randrange(len(compiled.steps)))]
     pauses = [(rng.uniform(0.0, 3.0), rng.uniform(0.0, 6.0)) for _ in range(rng.choice((0, 0, 0, 0, 1, 2)))]
-    return Submission(new, rng.uniform(0.0, min(until_s, 4.0)), cancels, pauses)
+    retries = [rng.uniform(0.5, 8.0) for _ in range(rng.choice((0, 0, 0, 0, 0, 3)))]
+    return Submission(new, rng.uniform(0.0, min(until_s, 4.0)), cancels, pauses, retries)
 
 
 def _single(rng: random.Random, run_id: str, queues: Sequence[str]) -> Plan:
