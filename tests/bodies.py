@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -238,6 +238,15 @@ async def coroutine(name: str, seconds: float = 30.0) -> str:
     """Is cancelled where it waits."""
     with told_about(name):
         await asyncio.sleep(seconds)
+    return name
+
+
+async def stubborn_coroutine(name: str, seconds: float = 60.0) -> str:
+    """Takes no notice of being cancelled."""
+    with told_about(name):
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(seconds)
     return name
 
 

@@ -119,6 +119,24 @@ def cancel(ids: Ids, app: App = None, as_json: Json = False) -> None:
     _control(ids, app, as_json, Orchestrator.cancel, "cancelled", "it had ended before")
 
 
+@runs.command()
+def pause(ids: Ids, app: App = None, as_json: Json = False) -> None:
+    """Let nothing of runs begin any more. The exit status is 1 when one of them was not running."""
+    _control(ids, app, as_json, Orchestrator.pause, "paused", "it is not running")
+
+
+@runs.command()
+def resume(ids: Ids, app: App = None, as_json: Json = False) -> None:
+    """Let paused runs go on. The exit status is 1 when one of them was not paused."""
+    _control(ids, app, as_json, Orchestrator.resume, "resumed", "it is not paused")
+
+
+@runs.command()
+def retry(ids: Ids, app: App = None, as_json: Json = False) -> None:
+    """Run again what failed or was cancelled of runs. The exit status is 1 when there was nothing to do for one."""
+    _control(ids, app, as_json, Orchestrator.retry, "retried", "it has not ended, or nothing of it failed")
+
+
 def _control(
     ids: Sequence[str], app: str | None, as_json: bool, act: Callable[[Orchestrator, str], object], done: str, not_: str
 ) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, repeat
 from typing import Any, TypeVar
 
@@ -24,6 +25,8 @@ from orchestra.runtime.body import error_info, inside
 from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.current import Keeping, keeping
 from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.interrupting import Interrupter
+from orchestra.runtime.loop import stoppable
 from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.quarantine import SUSPECT_FROM, Room, enter, leave
 from orchestra.runtime.registry import GENERIC, Registry, calling_by
@@ -86,6 +89,7 @@ class Adapter:
         self._beginning: list[MessageRef] = []
         """What this process is claiming."""
         self._lock = threading.Lock()
+        self._interrupter = Interrupter(self._standing)
         self.lease_s = 5.0
         """How long workers' leases last."""
         self.closed = False
@@ -100,6 +104,7 @@ class Adapter:
         """Begin anew in a pool's child: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
         self.held, self._beginning = {}, []
+        self._interrupter = Interrupter(self._standing)
 
     def begin(self, request: Any) -> Claimed | Refused:
         """Claim the step of a request. What Celery would publish by itself is taken from it and kept for later."""
@@ -146,8 +151,13 @@ class Adapter:
             return Keeping(cycle.store, claimed, cycle.clock, cycle.worker, lambda: not self.holds(claimed.claim))
 
         ends_at = None if timeout_s is None else cycle.clock() + timeout_s
-        with calling_by(self.registry), keeping(make, claimed, ends_at), inside(claimed):
+        stopping = stoppable(partial(self._interrupter.over, claimed.claim))
+        with calling_by(self.registry), keeping(make, claimed, ends_at), inside(claimed), stopping:
             yield
+
+    def _standing(self) -> Sequence[ClaimRef]:
+        """Return the claims of this worker that still count."""
+        return [] if self.closed else self.cycle.store.held(self.cycle.worker)
 
     def busy(self) -> int:
         """How many messages are being worked on in this process, with a claim that still stands or without."""

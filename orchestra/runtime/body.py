@@ -17,7 +17,6 @@ from orchestra.engine.blueprint import CONTEXT
 from orchestra.engine.plan import StepInput
 from orchestra.errors import EndedWithoutOutcome, TaskTimedOut, UnserialisableElements
 from orchestra.model import template
-from orchestra.model.current import running
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import error_names
 from orchestra.runtime.codec import decode
@@ -25,8 +24,6 @@ from orchestra.runtime.loop import elsewhere, wait
 from orchestra.store.contract import Claimed
 
 _LONGEST_MESSAGE, _LONGEST_TRACEBACK = 8000, 8000
-STOP_POLL_S = 0.25
-"""How often it is asked whether a coroutine is to stop."""
 _NO_CONTEXT: Mapping[str, object] = MappingProxyType({})
 Find = Callable[[str], Callable[..., Any]]
 _running: ContextVar[Claimed | None] = ContextVar("orchestra_running", default=None)
@@ -142,7 +139,6 @@ def _listed(result: Any) -> Any:
 
 async def _awaited(result: Awaitable[Any], timeout_s: float | None) -> Any:
     limit = asyncio.timeout(timeout_s)
-    watcher = asyncio.ensure_future(_cancel_when_asked(asyncio.current_task()))
     try:
         async with limit:
             return await result
@@ -152,20 +148,6 @@ async def _awaited(result: Awaitable[Any], timeout_s: float | None) -> Any:
         if timeout_s is None or step is None or not limit.expired():
             raise
         raise TaskTimedOut(step.name, timeout_s) from None
-    finally:
-        watcher.cancel()
-
-
-async def _cancel_when_asked(body: "asyncio.Task[Any] | None") -> None:
-    """Cancel a coroutine once its step counts no more."""
-    make = running.get()
-    if make is None or body is None:
-        return
-    while True:
-        await asyncio.sleep(STOP_POLL_S)
-        if await asyncio.to_thread(lambda: make().stop_requested):
-            body.cancel("its step was cancelled, ran out of time or was given to another worker")
-            return
 
 
 async def _collected(results: AsyncIterator[Any]) -> list[Any]:

@@ -7,12 +7,15 @@ the body: the asyncio pool parks a greenlet, the embedded worker a thread; witho
 import asyncio
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
+Stoppable = Callable[[Callable[[], object]], AbstractContextManager[object]]
+"""Knows for a while how a coroutine is stopped: gets a function that does it, on any thread."""
 _STOP_S = 1.0
 
 
@@ -31,13 +34,29 @@ class Host(Protocol):
         """Return what a function returns that may take long, without keeping anybody else waiting."""
         ...
 
+    @property
+    def give_up(self) -> Callable[[BaseException], object] | None:
+        """Cancels what it waits for and goes on with an error whatever comes of that; None where it must wait."""
+        ...
+
 
 _host: ContextVar[Host | None] = ContextVar("orchestra_host", default=None)
+_stoppable: ContextVar[Stoppable | None] = ContextVar("orchestra_stoppable", default=None)
 
 
 def use(host: Host | None) -> None:
     """Make this context's bodies those of a host."""
     _host.set(host)
+
+
+@contextmanager
+def stoppable(by: Stoppable) -> Generator[None]:
+    """Let somebody stop the coroutines that this context waits for."""
+    token = _stoppable.set(by)
+    try:
+        yield
+    finally:
+        _stoppable.reset(token)
 
 
 def wait(awaitable: Awaitable[T]) -> T:
@@ -50,8 +69,18 @@ def wait(awaitable: Awaitable[T]) -> T:
         if inspect.iscoroutine(awaitable):
             awaitable.close()
         raise RuntimeError("this is called from a coroutine and would block its event loop; await it instead")
-    host = _host.get()
+    host, by = _host.get(), _stoppable.get()
+    if by is not None:
+        awaitable = _stopped_by(by, awaitable, None if host is None else host.give_up)
     return asyncio.run(as_coroutine(awaitable)) if host is None else host.wait(awaitable)
+
+
+async def _stopped_by(by: Stoppable, awaitable: Awaitable[T], give_up: Callable[[BaseException], object] | None) -> T:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    stop = partial(_safely, loop, task.cancel) if give_up is None else partial(give_up, asyncio.CancelledError())
+    with by(stop):
+        return await awaitable
 
 
 def elsewhere(function: Callable[[], T]) -> T:
@@ -141,6 +170,8 @@ def _safely(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> 
 
 class ThreadHost:
     """The host of a thread that runs one body at a time: it waits, and others have threads of their own."""
+
+    give_up = None
 
     def __init__(self, bodies: BodyLoop) -> None:
         self._bodies = bodies

@@ -69,6 +69,21 @@ def test_a_revoked_coroutine_is_cancelled(tasks: Any, tmp_path: Path) -> None:
     wait_until(lambda: path.read_text() == "cancelled")
 
 
+def test_a_cancelled_step_of_an_adopted_coroutine_task_is_cancelled(tasks: Any, tmp_path: Path) -> None:
+    broker, path = tasks.REDIS, tmp_path / "held"
+    settings = {"COROUTINES_REDIS": broker}
+    with Cluster(tmp_path, broker, app="tests.coroutine_flows:orch", queue="steps", settings=settings) as cluster:
+        cluster.worker("--pool", "asyncio", env={"ORCHESTRA_BROKER": None})
+        with Orchestrator(app=tasks.app, store=cluster.store, queue="steps") as orch:
+            step = orch.submit(tasks.held, str(path))
+            wait_until(path.exists)
+            wait_until(lambda: step.status is TaskStatus.RUNNING)
+            at = time.monotonic()
+            assert orch.cancel(step.id)
+            wait_until(lambda: path.read_text() == "cancelled")
+            print(f"adopted coroutine: stopped after {time.monotonic() - at:.2f} s")
+
+
 # Steps
 
 

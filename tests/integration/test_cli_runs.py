@@ -193,6 +193,16 @@ def test_cancel_says_what_came_of_each_id_and_gives_status_1_for_what_had_ended(
     assert shared("runs", "watch", run_id, status=1).splitlines()[-1].split()[1] == "task.cancelled"
 
 
+def test_a_run_is_paused_resumed_and_retried(shared: Shared) -> None:
+    run_id = shared("submit", "flows.py:lonely", "-i", "1").strip()
+    assert shared("runs", "pause", run_id) == f"{run_id} paused\n"
+    assert "PAUSED" in shared("runs", "list")
+    assert shared.json("runs", "resume", run_id) == [{"id": run_id, "done": True}]
+    assert shared("runs", "resume", run_id, status=1) == f"{run_id} not resumed: it is not paused\n"
+    shared("runs", "cancel", run_id)
+    assert shared("runs", "retry", run_id) == f"{run_id} retried\n"
+
+
 def test_a_broker_that_is_away_is_an_error_of_the_doctor(shared: Shared) -> None:
     shared.env["ORCHESTRA_BROKER"] = "redis://localhost:1/0"
     found = shared.json("doctor", status=1)

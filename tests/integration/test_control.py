@@ -104,6 +104,24 @@ def test_a_cancelled_task_runs_again_in_the_same_worker(orch: Orchestrator) -> N
     assert sent.wait(10).output == "done"
 
 
+def test_a_cancelled_coroutine_is_stopped_and_frees_its_slot() -> None:
+    ended: list[float] = []
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(time.monotonic())
+
+    with Orchestrator(concurrency=1) as orch:
+        sent = orch.submit(body)
+        wait_until(lambda: sent.status is TaskStatus.RUNNING)
+        at = time.monotonic()
+        orch.cancel(sent.id)
+        assert orch.submit(len, "abc").wait(10).output == 3
+        print(f"embedded coroutine: stopped after {ended[0] - at:.2f} s")
+
+
 def test_a_fork_runs_from_a_step_on_and_leaves_the_run_alone(orch: Orchestrator) -> None:
     ran: list[str] = []
 

@@ -17,7 +17,7 @@ from tests.processes import wait_until
 from tests.servers import PrivateRedis
 
 
-@pytest.fixture(scope="module", params=["prefork", "threads"])
+@pytest.fixture(scope="module", params=["prefork", "threads", "asyncio"])
 def pool(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -62,7 +62,7 @@ def test_a_body_that_looks_at_nothing_is_killed_where_the_pool_can(
     orch: Orchestrator, cluster: Cluster, pool: str
 ) -> None:
     if pool != "prefork":
-        pytest.skip("threads cannot be stopped: docs/guide.md says so")
+        pytest.skip("threads cannot be stopped by force: docs/guide.md says so")
     children: list[int] = []
     name = "stubborn"
     sent = orch.submit(bodies.deaf_to_all, kwargs={"name": name}, retry=5)
@@ -78,6 +78,25 @@ def test_a_body_that_looks_at_nothing_is_killed_where_the_pool_can(
     wait_until(lambda: sum(each.what == f"{name} begins" for each in cluster.notes()) == 2)
     orch.cancel(sent.id)
     assert orch.submit(bodies.echo, 1).wait(15).output == 1
+
+
+def test_a_coroutine_that_takes_no_notice_is_left_behind_on_the_asyncio_pool(
+    orch: Orchestrator, cluster: Cluster, pool: str
+) -> None:
+    if pool != "asyncio":
+        pytest.skip("elsewhere a coroutine has its thread or its process: docs/guide.md says so")
+    held = [orch.submit(bodies.stubborn_coroutine, kwargs={"name": f"deaf {n}"}) for n in range(2)]
+    for n, each in enumerate(held):
+        wait_until(
+            lambda n=n, each=each: bool(noted(cluster, f"deaf {n} begins")) and each.status is TaskStatus.RUNNING
+        )
+    at = time.time()
+    for each in held:
+        orch.cancel(each.id)
+    # Both slots are free again.
+    tasks = [orch.submit(bodies.echo, n) for n in range(2)]
+    assert [each.output for each in orch.wait_all(tasks, timeout=15)] == [0, 1]
+    print(f"left behind after {time.time() - at:.2f} s")
 
 
 def _lives(pid: int) -> bool:

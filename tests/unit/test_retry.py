@@ -52,6 +52,14 @@ def test_the_wait_varies_by_no_more_than_its_jitter(jitter: float, attempt: int,
     assert middle * (1 - jitter) - 1e-9 <= wait <= middle * (1 + jitter) + 1e-9
 
 
+def test_many_that_fail_together_do_not_come_back_together() -> None:
+    varied = RetryPolicy(3, delay=100, jitter=0.5)
+    waits = [varied.delay_after(1, [], spread=random.Random(seed)) or 0.0 for seed in range(100)]
+    assert len(set(waits)) == 100
+    assert min(waits) < 60
+    assert max(waits) > 140
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "again"),
     [

@@ -299,7 +299,9 @@ class SqlTransaction(SqlControl):
             rows = self.tx.all(sql.PICK, queue=queue, window=window, now=now)
         # The order of what a statement returns is not that of its subquery.
         rows.sort(key=lambda row: (-row[-3], row[-2], row[0], row[1]))
-        return [dispatch_of(row[:-3]) for row in rows], bool(rows) and len(rows) < rows[0][-1]
+        # SQLite counts the room in the middle of the update, when part of it is taken: there only the next pick knows.
+        room = rows[0][-1] if rows and self.tx.combines else window
+        return [dispatch_of(row[:-3]) for row in rows], bool(rows) and len(rows) < room
 
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]:
         rows = self.tx.all(sql.DUE, now=now)
