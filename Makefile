@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak simulate check format wheel clean
+.PHONY: help demo test soak simulate celery-suite check format wheel clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ JOBS ?= 4
 tests = $(BIN)/pytest $(1) $(ARGS) || [ $$? -eq 5 ] || failed=1
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/base.stamp ## Analyse this machine's standard library as one durable workflow (ARGS="--crash", ...)
 	$(BIN)/orchestra demo $(ARGS)
@@ -28,6 +28,9 @@ soak: $(VENV)/all.stamp ## Run the tests that take minutes or gigabytes: many cr
 
 simulate: $(VENV)/all.stamp ## Hunt for holes with simulated faults (SEEDS=20000), or play one seed again (SEED=7)
 	$(BIN)/python -m orchestra.testing.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),20000))
+
+celery-suite: $(VENV)/all.stamp ## Run Celery's own tests on our results (BACKEND=postgresql|sqlite|redis|stock, BROKER=redis|rabbitmq)
+	$(BIN)/python -m tests.celery_suite --backend $(or $(BACKEND),postgresql) --broker $(or $(BROKER),redis) $(ARGS)
 
 check: $(VENV)/all.stamp ## Format, lint, types and import contracts, as the CI runs them
 	$(BIN)/ruff format --check .

@@ -18,6 +18,8 @@ from orchestra.model.duration import parse_duration
 MEMORY = "memory://"
 """The broker of an embedded orchestrator: inside this process."""
 IN_MEMORY_STORE = "sqlite://"
+FORGOTTEN = (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:")
+"""Stores that are gone with their process."""
 
 
 class Settings(BaseSettings):

@@ -18,7 +18,7 @@ from orchestra.runtime.routing import to_broker
 from orchestra.runtime.task import add_generic_task
 from orchestra.runtime.transport import MemoryBroker
 from orchestra.runtime.worker import add_steps
-from orchestra.settings import IN_MEMORY_STORE, MEMORY, Settings
+from orchestra.settings import FORGOTTEN, IN_MEMORY_STORE, MEMORY, Settings
 from orchestra.store.contract import Store
 
 _BROKERS = ("redis://", "rediss://", "unix://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
@@ -107,7 +107,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def _require_store(settings: Settings, what: str) -> None:
-    if not settings.store or settings.store in (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:"):
+    if not settings.store or settings.store in FORGOTTEN:
         raise SettingsError(
             f"{what} needs a store that producers and workers share: give store='sqlite:////path/state.db'"
             " or set ORCHESTRA_STORE"

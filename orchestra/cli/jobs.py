@@ -17,7 +17,7 @@ from orchestra.model.job import ScheduledJob
 from orchestra.model.schedule import JobStatus, Misfire, Overlap
 from orchestra.model.task import NOTHING
 from orchestra.model.workflow import Workflow
-from orchestra.settings import MEMORY
+from orchestra.settings import FORGOTTEN
 
 jobs = typer.Typer(name="jobs", help="Scheduled jobs: what runs when.", no_args_is_help=True)
 
@@ -117,7 +117,7 @@ def next_(
 def _opened(app: str | None) -> Orchestrator:
     """Return the orchestrator; one that keeps jobs in this process alone would forget them at once."""
     orch = target.load(app)
-    if orch.parts.store.url == MEMORY:
+    if orch.parts.store.url in FORGOTTEN:
         orch.close()
         raise SettingsError(
             "there is no store to keep jobs in: set ORCHESTRA_BROKER and ORCHESTRA_STORE, or name an Orchestrator with"

@@ -15,7 +15,7 @@ import typer
 from orchestra import settings, wiring
 from orchestra.errors import SettingsError
 from orchestra.model.duration import parse_duration
-from orchestra.settings import IN_MEMORY_STORE, MEMORY, Settings
+from orchestra.settings import FORGOTTEN, Settings
 from orchestra.store.contract import Lease, Store
 
 app = typer.Typer(name="store", help="Look at a store, migrate its tables, delete what is old.", no_args_is_help=True)
@@ -119,7 +119,7 @@ def _settings(url: str | None, *, must_exist: bool = True) -> Settings:
     given = settings.load(store=url)
     if given.store is None:
         raise SettingsError("there is no store: give --store URL or set ORCHESTRA_STORE")
-    if given.store in (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:"):
+    if given.store in FORGOTTEN:
         raise SettingsError(f"store {given.store} is inside the process that made it; nobody else can look at it")
     path = given.store.removeprefix("sqlite:///").partition("?")[0]
     if must_exist and given.store.startswith("sqlite:///") and not Path(unquote(path)).exists():

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from celery import signals, states
 from celery.app.task import Context
@@ -29,7 +29,7 @@ from kombu.utils.url import maybe_sanitize_url
 from orchestra.errors import StoreUnavailable
 from orchestra.runtime.chords import LOOK_EVERY_S, Chords
 from orchestra.runtime.result_waiting import ResultConsumer
-from orchestra.store.task_results import LAST, ChordClaim, ChordPart, Open, TaskResult, TaskResults
+from orchestra.store.task_results import LAST, ChordClaim, ChordPart, TaskResult, TaskResults
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _Unknown: Any = functional._regen  # noqa: SLF001  # pyright: ignore[reportAttri
 
 
 class StoreResultBackend(_Waiting, _Backend):
-    """Keeps results, groups and chords in a store. A subclass says how a URL is opened.
+    """Keeps results, groups and chords in a store. A subclass opens it, and closes it when nobody needs it any more.
 
     One instance serves all threads of a process and its forked children.
     """
@@ -53,7 +53,6 @@ class StoreResultBackend(_Waiting, _Backend):
     supports_native_join = True
     supports_result_compression = True
     supports_failure_expires = True
-    open: ClassVar[Open]
 
     def __init__(self, app: Any, url: str = "", **given: Any) -> None:
         super().__init__(app=app, url=url.removeprefix(SCHEME), **given)
@@ -74,17 +73,26 @@ class StoreResultBackend(_Waiting, _Backend):
         if self._opened is None:
             with self._opening:
                 if self._opened is None:
-                    self._opened = type(self).open(self.url)
+                    self._opened = self._open()
         return self._opened
+
+    def _open(self) -> TaskResults:
+        raise NotImplementedError
+
+    def _give_back(self) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         """Close what was opened; for programs that go on without it."""
         self.result_consumer.stop()
         if self._opened is not None:
-            self._opened.close()
+            self._give_back()
+            self._opened = None
 
     def as_uri(self, include_password: bool = False) -> str:
-        return SCHEME + (self.url if include_password else maybe_sanitize_url(self.url))
+        if include_password:
+            return SCHEME + self.url
+        return SCHEME + (maybe_sanitize_url(self.url) if self._opened is None else self._opened.url)
 
     def __reduce__(self, args: Any = (), kwargs: Any = None) -> Any:
         return super().__reduce__(args, {**(kwargs or {}), "url": self.url, "expires": self.expires})

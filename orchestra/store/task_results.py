@@ -10,7 +10,7 @@ The result of a part and its being counted are one transaction. Whoever makes it
 published twice where its publisher died or froze, never not at all; claims are numbered, and only the newest ends it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -177,9 +177,6 @@ class TaskResults(Protocol):
         ...
 
 
-Open = Callable[[str], TaskResults]
-"""Opens what a URL names."""
-
 __all__ = [
     "CLAIM_S",
     "LAST",
@@ -189,7 +186,6 @@ __all__ = [
     "ChordPart",
     "CompleteChord",
     "Ears",
-    "Open",
     "TaskResult",
     "TaskResults",
 ]

@@ -36,14 +36,16 @@ class Scale:
     jobs: int
     seconds: int
     kill_every_s: float
+    ahead_s: int
+    """How far ahead the first time is, so that all jobs are there by then."""
 
 
 ENV = dict(os.environ)
 PROCESSES = ("sqlite", "postgresql", "redis")
 """Stores that processes share."""
 NEVER = Schedule(ScheduleType.INTERVAL)
-QUICK = Scale(20, 6, 1.5)
-FULL = Scale(200, 60, 3.0)
+QUICK = Scale(20, 6, 1.5, 3)
+FULL = Scale(200, 60, 3.0, 15)
 
 
 @pytest.fixture
@@ -60,7 +62,10 @@ def test_three_beats_of_which_one_is_killed_again_and_again_fire_everything_once
     cluster.store = store_url(kind, request)
     beats = [beat(cluster) for _ in range(3)]
     with cluster.orchestrator() as orch:
-        begin = datetime.fromtimestamp(int(time.time()) + 3, UTC)
+        heard: dict[str, float] = {}
+        # When a reader of the log sees the firing, which is later than the commit by up to its poll.
+        orch.on("job.fired", lambda event: heard.setdefault(event.run_id, time.time()))
+        begin = datetime.fromtimestamp(int(time.time()) + scale.ahead_s, UTC)
         end = begin + timedelta(seconds=scale.seconds - 1)
         made = [
             orch.schedule(
@@ -68,9 +73,6 @@ def test_three_beats_of_which_one_is_killed_again_and_again_fire_everything_once
             )
             for n in range(scale.jobs)
         ]  # fmt: skip
-        heard: dict[str, float] = {}
-        # When a reader of the log sees the firing, which is later than the commit by up to its poll.
-        orch.on("job.fired", lambda event: heard.setdefault(event.run_id, time.time()))
         kills = kill_now_and_then(beats, until=end.timestamp() + 1, every_s=scale.kill_every_s)
         wait_until(lambda: all(each.status == "ENDED" for each in orch.jobs()), 30, "the last firings")
         wait_until(lambda: len(heard) >= scale.jobs * scale.seconds, 30, "the events of all firings")

@@ -34,7 +34,7 @@ PUT_RESULT = Statement(
         index_elements=[task_results.c.task_id],
         set_={name: _put_result.excluded[name] for name in ("state", "payload", "expires_at")},
         where=or_(task_results.c.state != _sql(SUCCESS), task_results.c.expires_at <= _NOW),
-    ).returning(task_results.c.task_id),
+    ),
 )
 
 
