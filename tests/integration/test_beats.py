@@ -26,8 +26,6 @@ from tests.cluster import ROOT, Cluster
 from tests.processes import Process, wait_until
 from tests.stores import store_url
 
-pytestmark = pytest.mark.alone
-
 
 @dataclass(frozen=True, slots=True)
 class Scale:
