@@ -180,6 +180,23 @@ def check_history(store: Store) -> None:
             raise BrokenRule(f"after the end of run {run.id} there was {events[-1]}")
 
 
+def check_log(store: Store) -> int:
+    """Check that what the log tells of each step is a way through the transition table; also while the store is in use.
+
+    Returns how many events there were. It reads them once, from the oldest on.
+
+    Raises:
+        BrokenRule: A step changed as no step may.
+    """
+    told: dict[str, dict[str | None, str]] = {}
+    cursor = count = 0
+    while (page := store.events(cursor))[0]:
+        for event in page[0]:
+            _follow(told.setdefault(event.run_id or "", {}), event)
+        cursor, count = page[1], count + len(page[0])
+    return count
+
+
 def _of_last_life(types: list[str], single: bool) -> list[str]:
     """Return the events of a run without pauses; what came before a retry by hand ended as nothing was to come."""
     told = [each for each in types if each not in ("workflow.paused", "workflow.resumed")]
@@ -193,16 +210,22 @@ def _of_last_life(types: list[str], single: bool) -> list[str]:
     return told
 
 
+def _follow(last: dict[str | None, str], event: Event) -> None:
+    """Check that what an event says of a task may come after what was said of it last."""
+    if event.type.startswith("task."):
+        before = last.get(event.task_id)
+        if event.type not in _NEXT[before]:
+            raise BrokenRule(f"{event.type} of {event.task_id} in run {event.run_id} came after {before}")
+        last[event.task_id] = event.type
+
+
 def _check_steps(store: Store, run_id: str, single: bool, events: list[Event]) -> None:
     last: dict[str | None, str] = {}
     kept: set[object] = set()
     for event in events:
         if "kept" in event.data:
             kept |= set(cast(list[object], event.data["kept"]))
-        if event.type.startswith("task."):
-            if event.type not in _NEXT[last.get(event.task_id)]:
-                raise BrokenRule(f"{event.type} of {event.task_id} came after {last.get(event.task_id)}")
-            last[event.task_id] = event.type
+        _follow(last, event)
     for step in store.steps(run_id):
         told = last.pop(run_id if single and step.ref.n == 0 else str(step.ref), None)
         if told is None and step.ref.n in kept:
@@ -214,4 +237,4 @@ def _check_steps(store: Store, run_id: str, single: bool, events: list[Event]) -
         raise BrokenRule(f"the log of run {run_id} tells of what is no step of it: {last}")
 
 
-__all__ = ["BrokenRule", "check_history", "check_transitions"]
+__all__ = ["BrokenRule", "check_history", "check_log", "check_transitions"]

@@ -1,11 +1,14 @@
 """Every store keeps the contract."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
+from orchestra.errors import StoreUnavailable
 from orchestra.store.contract import Store
 from orchestra.testing.contract import StoreContract
+from orchestra.testing.watched import check_log
 from tests.stores import open_url, store_url
 
 
@@ -18,6 +21,8 @@ class OfKind(StoreContract):
     def store(self, request: pytest.FixtureRequest) -> Iterator[Store]:
         store = open_url(store_url(self.kind, request))
         yield store
+        with suppress(StoreUnavailable):  # closed by the test
+            check_log(store)
         store.close()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from orchestra.errors import SettingsError, StoreUnavailable
 from orchestra.model.status import TaskStatus
-from orchestra.store.sql import database, sqlite
+from orchestra.store.sql import database
 from orchestra.store.sql.address import parsed, shown
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered, work
@@ -79,7 +79,6 @@ def test_a_file_that_cannot_be_opened_is_a_store_that_is_unavailable(tmp_path: P
 
 
 def test_a_busy_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.01)
     path = tmp_path / "state.db"
     store = SqlStore(f"sqlite:///{path}")
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

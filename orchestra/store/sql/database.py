@@ -16,7 +16,7 @@ from orchestra.store.task_results import Changed, Ears
 
 PATIENCE_S = 10.0
 """How long an operation is tried again before it is given up. Restarts of a server fit in."""
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.005, 0.5
+_FIRST_WAIT_S = 0.005
 
 Row = tuple[Any, ...]
 Text = tuple[str, dict[str, object]]
@@ -118,6 +118,8 @@ class Database(ABC):
     """Query for whether a table of a name exists."""
     size: str
     """Query for the bytes that the store takes."""
+    longest_wait_s = 0.5
+    """How long it waits at most between two attempts."""
 
     def __init__(self, address: URL) -> None:
         self.address = address
@@ -155,7 +157,7 @@ class Database(ABC):
             except Again as again:
                 # Random, so that those who were in each other's way do not meet again.
                 wait = random.uniform(longest / 2, longest)
-                longest = min(_LONGEST_WAIT_S, longest * 2)
+                longest = min(self.longest_wait_s, longest * 2)
                 if time.monotonic() + wait > deadline:
                     raise StoreUnavailable(self.url, str(again)) from again.__cause__
             time.sleep(wait)

@@ -19,7 +19,7 @@ from orchestra.store.sql.listening import SqliteEars
 from orchestra.store.task_results import Changed, Ears
 
 BUSY_TIMEOUT_S = 10.0
-"""How long SQLite itself waits for another process's transaction."""
+"""How long SQLite itself waits for another process's transaction, while a connection is opened."""
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ class SqliteDatabase(Database):
     kind = "sqlite"
     has_table = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = :name"
     size = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    longest_wait_s = 0.01
+    """SQLite's own waiting looks at the file ever more rarely, so that among many writers who has waited for long waits
+    for seconds more: a lease runs out meanwhile. Nor does a thread that waits here keep the others from trying."""
 
     def __init__(self, address: URL) -> None:
         super().__init__(address)
@@ -127,6 +130,7 @@ class SqliteDatabase(Database):
     def _open(self) -> None:
         self._lock = threading.RLock()
         self._connection = self.patiently(self.new_connection)
+        self._connection.execute("PRAGMA busy_timeout=0")
         self._pid = os.getpid()
 
 

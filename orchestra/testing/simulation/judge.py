@@ -272,7 +272,10 @@ class Judge:
         ended = [START + end for begin, end in world.weather.store_away if end - begin > NOTICED_S]
         until = max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended if end <= world.now)])
         left = until - 2 * world.weather.skew_s - 0.01 - world.now
-        if left > 0 and world.now - holder.lapsed_at > LAPSE_S:
+        # Who slept through its return acts, once awake, on what it saw before.
+        slept = process.frozen_at <= holder.lapsed_at <= process.frozen_until
+        back_at = process.frozen_until if slept else holder.lapsed_at
+        if left > 0 and world.now - back_at > LAPSE_S:
             raise Violation(_NO_NEED, f"{incarnation} is called dead, and its lease holds {left:.2f} s more")
         together = abs(process.frozen_until - holder.frozen_until) < 0.001
         long = process.frozen_until - process.frozen_at > LEASE_S / 2
