@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from orchestra.errors import InvalidOption, TaskFailed
+from orchestra.errors import Closed, InvalidOption, TaskFailed
 from orchestra.model import options, reference
 from orchestra.model.graph import StepOptions, display_name
 from orchestra.model.ids import StepRef, new_id
@@ -248,13 +248,15 @@ class Task:
         return f"<Task {self.name!r} {self.id}{'' if self._ref is None else f' {self.status}'}>"
 
     def _current(self) -> StepRecord | None:
-        if (
-            self._owner is not None
-            and self._ref is not None
-            # What failed may run again: only what has completed stays so.
-            and (self._record is None or self._record.status is not TaskStatus.COMPLETED)
-        ):
-            self._record = self._owner.read_step(self._ref)
+        if self._owner is None or self._ref is None:
+            return self._record
+        # What failed may run again: only what has completed stays so.
+        if self._record is None or self._record.status is not TaskStatus.COMPLETED:
+            try:
+                self._record = self._owner.read_step(self._ref)
+            except Closed:
+                if self._record is None or not self._record.status.ended:
+                    raise
         return self._record
 
 
@@ -270,7 +272,11 @@ class WorkflowRun:
     def record(self) -> RunRecord:
         """What the store holds now."""
         if self._record is None or self._record.status is not WorkflowStatus.COMPLETED:
-            self._record = self._owner.read_run(self.id)
+            try:
+                self._record = self._owner.read_run(self.id)
+            except Closed:
+                if self._record is None or not self._record.status.ended:
+                    raise
         return self._record
 
     @property

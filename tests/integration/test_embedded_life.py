@@ -15,7 +15,7 @@ import pytest
 from celery import Celery, _state
 from celery.contrib.testing.worker import start_worker
 
-from orchestra import Orchestrator, Task, TaskStatus, Workflow, default, task
+from orchestra import Orchestrator, Task, TaskStatus, Workflow, WorkflowStatus, default, task
 from orchestra.errors import Closed
 from tests.processes import wait_until
 
@@ -118,6 +118,15 @@ def test_an_orchestrator_may_be_closed_twice_by_a_callback_or_by_a_step() -> Non
     other = Orchestrator()
     other.submit(lambda: (other.close(), closed.clear()))
     wait_until(lambda: not closed.is_set())
+
+
+def test_how_a_task_and_a_run_failed_can_be_read_after_the_orchestrator_was_closed() -> None:
+    with Orchestrator() as orch:
+        task = orch.submit(lambda: 1 / 0).wait(LONG_S)
+        run = orch.submit_workflow(Workflow("flow", [Task("only", lambda: 1 / 0)])).wait(LONG_S)
+    assert (task.status, str(task.error)) == (TaskStatus.FAILED, "division by zero")
+    assert run.status is WorkflowStatus.FAILED
+    assert "division by zero" in str(run.error)
 
 
 def test_everything_that_is_asked_of_a_closed_orchestrator_is_refused_and_says_so() -> None:

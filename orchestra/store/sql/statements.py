@@ -730,7 +730,10 @@ _backlog = [
     select(steps.c.queue, steps.c.priority, func.count(), oldest)
     .where(_status(S.QUEUED), half)
     .group_by(steps.c.queue, steps.c.priority)
-    for half, oldest in ((steps.c.sent_at.is_(None), null()), (steps.c.sent_at.is_not(None), func.min(steps.c.sent_at)))
+    for half, oldest in (
+        (and_(steps.c.sent_at.is_(None), UNPARKED), null()),
+        (steps.c.sent_at.is_not(None), func.min(steps.c.sent_at)),
+    )
 ]
 BACKLOG = Statement(
     "backlog",
