@@ -73,12 +73,6 @@ class Transaction:
         A database that has one writer at a time has nothing to do.
         """
 
-    def tell(self, channel: str, text: str) -> None:
-        """Tell who listens on a channel, once this is committed.
-
-        Only a server can; of a file others see that it has changed.
-        """
-
     @property
     def settled(self) -> int:
         """The number up to which this process knows the log to be settled."""
@@ -183,9 +177,13 @@ class Database(ABC):
     def new_connection(self) -> Any:
         """Return a connection of the driver for somebody else's use. It begins no transactions by itself."""
 
+    def channel(self, name: str) -> str:
+        """Return the name of a channel that no other store of the database uses."""
+        return name
+
     @abstractmethod
     def ears(self, channel: str, changed: Changed) -> Ears:
-        """Return ears for what is told on a channel."""
+        """Return ears for what is told on a channel; of a file they hear that it has changed."""
 
     @abstractmethod
     def close(self) -> None:

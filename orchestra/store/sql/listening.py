@@ -5,6 +5,7 @@ is looked at a thousand times a second while somebody waits and things happen, f
 """
 
 import time
+from base64 import b64decode
 from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ class _Notifications:
 
     def hear(self, timeout_s: float) -> Iterable[tuple[str | None, bytes | None]]:
         for each in self._connection.notifies(timeout=timeout_s, stop_after=1):
-            yield each.payload, None
+            task_id, _, payload = each.payload.rpartition(" ")
+            yield task_id, b64decode(payload) if payload else None
 
 
 class SqliteEars(ThreadedEars):

@@ -5,7 +5,7 @@ import os
 import select
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql import psycopg as psycopg_dialect
@@ -93,10 +93,6 @@ class PostgresTransaction(Transaction):
         else:
             self.execute(f"SELECT {lock}")
 
-    def tell(self, channel: str, text: str) -> None:
-        channel = cast(PostgresDatabase, self._database).channel(channel)
-        self.execute("SELECT pg_notify(%(channel)s, %(text)s)", {"channel": channel, "text": text})
-
     def writers(self, table: str) -> frozenset[str]:
         return frozenset(each for (each,) in self.execute(_WRITERS, {"name": table}).fetchall())
 
@@ -158,11 +154,10 @@ class PostgresDatabase(Database):
         return self.read(block)
 
     def channel(self, name: str) -> str:
-        """Return the name of a channel that no other store of the database uses."""
         return f"{self._schema}.{name}"
 
     def ears(self, channel: str, changed: Changed) -> Ears:
-        return PostgresEars(self, self.dialect.identifier_preparer.quote_identifier(self.channel(channel)), changed)
+        return PostgresEars(self, self.dialect.identifier_preparer.quote_identifier(channel), changed)
 
     def close(self) -> None:
         if not self._closed and self._pid == os.getpid():

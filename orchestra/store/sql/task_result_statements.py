@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Float, and_, bindparam, case, delete, literal_column, null, or_, select, update
+from sqlalchemy import Float, Text, and_, bindparam, case, delete, func, literal_column, null, or_, select, update
 from sqlalchemy.dialects.postgresql import insert  # the clause that SQLite has taken over from it
 
 from orchestra.store.sql.schema import chord_parts, chords, task_groups, task_results
@@ -13,6 +13,8 @@ from orchestra.store.task_results import SUCCESS
 _p: Any = bindparam
 _NOW: Any = bindparam("now", type_=Float)
 _LIMIT: Any = _p("limit")
+TOLD = 1000
+"""Payloads of fewer bytes travel with the word that they are there; all who wait get them."""
 
 
 def _sql(value: str | int) -> Any:
@@ -27,13 +29,25 @@ def _all(table: Any) -> dict[str, Any]:
 # --- results and groups --------------------------------------------------------------------------------------------
 
 _put_result = insert(task_results).values(_all(task_results))
+_put_unless_succeeded = _put_result.on_conflict_do_update(
+    index_elements=[task_results.c.task_id],
+    set_={name: _put_result.excluded[name] for name in ("state", "payload", "expires_at")},
+    where=or_(task_results.c.state != _sql(SUCCESS), task_results.c.expires_at <= _NOW),
+)
 PUT_RESULT = Statement(
-    "put task result",
-    "A task has a new state, unless it has succeeded before.",
-    _put_result.on_conflict_do_update(
-        index_elements=[task_results.c.task_id],
-        set_={name: _put_result.excluded[name] for name in ("state", "payload", "expires_at")},
-        where=or_(task_results.c.state != _sql(SUCCESS), task_results.c.expires_at <= _NOW),
+    "put task result", "A task has a new state, unless it has succeeded before.", _put_unless_succeeded
+)
+_was_put: Any = _put_unless_succeeded.returning(task_results.c.task_id, task_results.c.payload).cte("was_put")
+_is_short = and_(func.length(_was_put.c.task_id) < _sql(1000), func.length(_was_put.c.payload) < _sql(TOLD))
+_base64 = func.encode(_was_put.c.payload, _sql("base64"))
+PUT_AND_TELL = Statement(
+    "put and tell task result",
+    "The same on a server, which tells who waits; a short payload goes along, so that nobody has to read it.",
+    select(
+        func.pg_notify(
+            _p("channel", type_=Text),
+            func.concat(_was_put.c.task_id, _sql(" "), case((_is_short, _base64), else_=_sql(""))),
+        )
     ),
 )
 

@@ -37,15 +37,24 @@ class SqlTaskResults:
     def __init__(self, url: str) -> None:
         self._database = open_database(url)
         self.url = self._database.url
+        self._channel = self._database.channel(CHANNEL)
 
     def record(self, result: TaskResult | None, part: ChordPart | None, now: float) -> ChordClaim | None:
         def block(tx: Transaction) -> ChordClaim | None:
             if result is not None:
-                _put(tx, result, now)
+                self._put(tx, result, now)
             # Last, since a chord's parts wait for each other here until their transactions end.
             return None if part is None else _count(tx, part, now)
 
-        return self._database.write(block)
+        # A result alone may be put twice.
+        return self._database.singly(block) if part is None else self._database.write(block)
+
+    def _put(self, tx: Transaction, result: TaskResult, now: float) -> None:
+        given = {"task_id": result.task_id, "state": result.state, "payload": result.payload}
+        if tx.combines:
+            tx.run(sql.PUT_AND_TELL, **given, expires_at=result.expires_at, now=now, channel=self._channel)
+        else:
+            tx.run(sql.PUT_RESULT, **given, expires_at=result.expires_at, now=now)
 
     def results(self, task_ids: Sequence[str], now: float) -> dict[str, bytes]:
         def block(tx: Transaction) -> dict[str, bytes]:
@@ -146,17 +155,10 @@ class SqlTaskResults:
         return self._database.write(block)
 
     def listen(self, changed: Changed) -> Ears:
-        return self._database.ears(CHANNEL, changed)
+        return self._database.ears(self._channel, changed)
 
     def close(self) -> None:
         self._database.close()
-
-
-def _put(tx: Transaction, result: TaskResult, now: float) -> None:
-    given = {"task_id": result.task_id, "state": result.state, "payload": result.payload}
-    tx.run(sql.PUT_RESULT, **given, expires_at=result.expires_at, now=now)
-    # Also where a success stays as it is: to find that out would cost everybody a round trip.
-    tx.tell(CHANNEL, result.task_id)
 
 
 def _count(tx: Transaction, part: ChordPart, now: float) -> ChordClaim | None:
