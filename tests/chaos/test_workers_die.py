@@ -62,7 +62,7 @@ def test_workers_are_killed_over_each_store(
     redis_broker: RedisBroker, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
     with Cluster(tmp_path, redis_broker.url, store=store_url(kind, request)) as cluster:
-        kill_again_and_again(cluster, kind, times=2, chains=20, links=8)
+        kill_again_and_again(cluster, kind, times=3, chains=20, links=12)
 
 
 @pytest.mark.soak
