@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak simulate celery-suite check format wheel clean
+.PHONY: help demo test soak simulate celery-suite bench check format wheel clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -31,6 +31,10 @@ simulate: $(VENV)/all.stamp ## Hunt for holes with simulated faults (SEEDS=20000
 
 celery-suite: $(VENV)/all.stamp ## Run Celery's own tests on our results (BACKEND=postgresql|sqlite|redis|stock, BROKER=redis|rabbitmq)
 	$(BIN)/python -m tests.celery_suite --backend $(or $(BACKEND),postgresql) --broker $(or $(BROKER),redis) $(ARGS)
+
+bench: $(VENV)/all.stamp ## Measure Orchestra beside its peers (CASE=chain PEERS=celery,taskiq ROUNDS=5 SIZE=quick)
+	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(PEERS),--peers $(PEERS)) \
+		--rounds $(or $(ROUNDS),5) --size $(or $(SIZE),full) $(ARGS)
 
 check: $(VENV)/all.stamp ## Format, lint, types and import contracts, as the CI runs them
 	$(BIN)/ruff format --check .

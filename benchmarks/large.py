@@ -2,7 +2,8 @@
 
     python benchmarks/large.py --broker redis://127.0.0.1:6379/9 --store postgresql://…/bench
 
-Prints seconds of submit, seconds to the end, the largest message, and the workers' memory before and after.
+Prints seconds of submit, seconds to the end, and the workers' memory before and after. The soak test of large graphs
+weighs the messages as well.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from orchestra.bus.webhook import Webhook
 from orchestra.client import Orchestrator, default
 from orchestra.model.current import current
 from orchestra.model.function import task, workflow
@@ -23,6 +24,7 @@ __all__ = [
     "ScheduledJob",
     "Task",
     "TaskStatus",
+    "Webhook",
     "Workflow",
     "WorkflowRun",
     "WorkflowStatus",

@@ -17,13 +17,13 @@ from orchestra.errors import InvalidOption, SettingsError
 from orchestra.model import event as events
 from orchestra.model import options, template
 from orchestra.model.event import Event
-from orchestra.model.function import WorkflowFunction
+from orchestra.model.function import BoundWorkflow, WorkflowFunction
 from orchestra.model.job import JobOptions, ScheduledJob
 from orchestra.model.options import Duration, When
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import NOTHING, Task, WorkflowRun
-from orchestra.model.workflow import ExecutionPattern, Workflow, graph_of
+from orchestra.model.workflow import TEAMS, ExecutionPattern, Workflow, graph_of
 from orchestra.store.contract import Store
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Orchestrator(Control):
         self._clock = self._parts.cycle.clock
         self._lifetime = lifetime.Lifetime(self._parts.store)
         self._waiting = waiting.Waiting(self._lifetime, self._parts.local, self._clock)
-        self._handles = handles.Handles(self._lifetime, self._waiting)
+        self._handles = handles.Handles(self._lifetime, self._waiting, self._parts.streams)
         self._schedules = schedules.Schedules(self._parts, self._lifetime, self._handles)
         self._steering = steering.Steering(self._parts, self._lifetime, self._handles)
         self._subscriptions = subscriptions.Subscriptions(self._parts, self._lifetime, self._schedules.subject)
@@ -112,7 +112,7 @@ class Orchestrator(Control):
         name: str | None = None,
         priority: int | None = None,
         metadata: Mapping[str, object] | None = None,
-        callback: Callable[[Task], object] | None = None,
+        callback: Callable[[Task], object] | str | None = None,
         retry: RetryPolicy | int | None = None,
         timeout: Duration | None = None,
         queue: str | None = None,
@@ -128,7 +128,8 @@ class Orchestrator(Control):
                 only ``key``, ``deadline``, ``expires`` and ``connection`` may be given beside it.
             input: The one argument; ``kwargs`` for several.
             priority: 1 (highest) to 10; default 5.
-            callback: Called once with the ended task, whatever the end, while this process lives.
+            callback: Called once with the ended task, whatever the end: a function, while this process lives; or its
+                name, ``module:function``, to be a task of its own on the workers.
             key: Makes it idempotent for as long as the run is kept: the same key and input give the same task.
             deadline: When it has failed if it has not ended, retries included: seconds from now, a timedelta or an
                 aware datetime. ``timeout`` is the limit of one attempt.
@@ -156,7 +157,7 @@ class Orchestrator(Control):
 
     def submit_workflow(
         self,
-        workflow: Workflow | WorkflowFunction[...],
+        workflow: Workflow | WorkflowFunction[...] | BoundWorkflow,
         input: object = NOTHING,
         *,
         kwargs: Mapping[str, object] | None = None,
@@ -171,7 +172,7 @@ class Orchestrator(Control):
         """Submit a workflow. It returns as soon as the run is stored.
 
         Args:
-            workflow: A ``Workflow`` or an ``@workflow`` function.
+            workflow: A ``Workflow``, an ``@workflow`` function, or one with its arguments (``.bind(…)``).
             input: The argument of the function, or the input of the tasks that have neither input nor predecessors.
             kwargs: Keyword arguments of the function.
             pattern: How the tasks of a ``Workflow`` follow each other.
@@ -187,7 +188,8 @@ class Orchestrator(Control):
             KeyConflict: The key belongs to another run.
         """
         graph = graph_of(workflow, input, kwargs, pattern)
-        tasks = workflow.tasks if isinstance(workflow, Workflow) else []
+        # The steps of a team are its rounds, not its tasks.
+        tasks = workflow.tasks if isinstance(workflow, Workflow) and pattern not in TEAMS else []
         terms = self._terms(key, deadline, expires, connection)
         return self._submission.workflow(graph, tasks, priority=priority, metadata=metadata, terms=terms)
 
@@ -196,14 +198,14 @@ class Orchestrator(Control):
         return await asyncio.to_thread(partial(self.submit, agent, input, **options))
 
     async def asubmit_workflow(
-        self, workflow: Workflow | WorkflowFunction[...], input: object = NOTHING, **options: Any
+        self, workflow: Workflow | WorkflowFunction[...] | BoundWorkflow, input: object = NOTHING, **options: Any
     ) -> WorkflowRun:
         """Like ``submit_workflow``, without holding the event loop."""
         return await asyncio.to_thread(partial(self.submit_workflow, workflow, input, **options))
 
     def compile(
         self,
-        workflow: Workflow | WorkflowFunction[...],
+        workflow: Workflow | WorkflowFunction[...] | BoundWorkflow,
         input: object = NOTHING,
         *,
         kwargs: Mapping[str, object] | None = None,
@@ -364,15 +366,24 @@ class Orchestrator(Control):
         self._store.emit(events.check_custom(event), payload, self._clock())
 
     def history(
-        self, *, run: str | None = None, type: str | None = None, after: str | None = None, limit: int = 1000
+        self,
+        *,
+        run: str | None = None,
+        type: str | None = None,
+        after: str | None = None,
+        limit: int = 1000,
+        data_limit: int = 10_000,
     ) -> list[Event]:
         """Return events of the log in the order of their commits: the newest ones, or those after an event id.
 
         Args:
             run: Only of this run.
             type: Only of this type; a pattern such as ``task.*`` is possible.
+            limit: How many at most.
+            data_limit: Characters of JSON that the data of one event may have. Of more, the longest values are cut;
+                handlers get all of it.
         """
-        return history.read(self._store, run=run, type=type, after=after, limit=limit)
+        return history.read(self._store, run=run, type=type, after=after, limit=limit, most=data_limit)
 
     # --- life ---------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
     │   ├── DuplicateName
     │   ├── ContradictoryOrder
     │   ├── InvalidOption
+    │   ├── InvalidConfig
     │   ├── InvalidSchedule
     │   ├── CannotTravel
     │   ├── UntraceableInput
@@ -19,6 +20,7 @@
     ├── KeyConflict (ValueError)          an idempotency key was used for something else, or an id twice
     ├── Closed (RuntimeError)             an orchestrator is used after it was closed
     ├── HandlerTimedOut (TimeoutError)    a handler of events runs longer than it may; only ever logged
+    ├── NotDelivered                      raised by a named handler that wants an event again, such as a Webhook
     ├── WouldDeadlock (RuntimeError)      a step waits for another step while it holds a worker
     ├── NotInStep (RuntimeError)          ``current()`` was called where no step runs
     ├── MissingExtra (ImportError)        something needs packages that an extra installs
@@ -34,7 +36,8 @@
         ├── TooManyRounds                 steps returned sub-workflows that returned sub-workflows …
         ├── WorkerCrashed                 the step took its worker down too often
         ├── EndedWithoutOutcome           the body raised Celery's Ignore or Reject
-        └── Superseded                    the body goes on although its step was cancelled or given to another worker
+        ├── Superseded                    the body goes on although its step was cancelled or given to another worker
+        └── LeftEarly                     the body is left at a safe point, because its worker was told to stop
 
 Each carries its facts as attributes, builds its text from them, and survives pickle, since it may cross a process.
 Constructors take the facts positionally and hand all of them to ``Exception.args``: that is what pickle replays.
@@ -108,6 +111,18 @@ class InvalidOption(DefinitionError):
 
     def __str__(self) -> str:
         return f"{self.option}={self.value!r} is not possible: expected {self.expected}"
+
+
+class InvalidConfig(DefinitionError):
+    """An agent's configuration has errors. ``problems`` has all that was found: severity, field and text each."""
+
+    def __init__(self, agent: str, problems: Sequence[tuple[str, str, str]]) -> None:
+        self.agent, self.problems = agent, tuple(tuple(map(str, each)) for each in problems)
+        super().__init__(agent, self.problems)
+
+    def __str__(self) -> str:
+        found = "; ".join(f"{name}: {text}" for severity, name, text in self.problems if severity == "ERROR")
+        return f"the configuration of {self.agent!r} is not possible: {found}"
 
 
 class InvalidSchedule(DefinitionError):
@@ -240,6 +255,17 @@ class HandlerTimedOut(OrchestraError, TimeoutError):
 
     def __str__(self) -> str:
         return f"the handler has not returned after {self.limit_s} s; give on(…, timeout=…) more, or hand the work on"
+
+
+class NotDelivered(OrchestraError):
+    """An event did not reach whom it is for. Raised by a handler with a name, which gets it again a little later."""
+
+    def __init__(self, to: str, reason: str, after_s: float | None = None) -> None:
+        self.to, self.reason, self.after_s = to, reason, after_s
+        super().__init__(to, reason, after_s)
+
+    def __str__(self) -> str:
+        return f"{self.to!r} did not take an event: {self.reason}"
 
 
 class WouldDeadlock(OrchestraError, RuntimeError):
@@ -420,3 +446,14 @@ class Superseded(StepError):
             f"{self.task!r} was cancelled, ran out of time or was given to another worker; nothing that it does counts"
             " any more: let this error end it"
         )
+
+
+class LeftEarly(StepError):
+    """A body is left at a safe point: another worker begins it again at once. No attempt was made."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        super().__init__(task)
+
+    def __str__(self) -> str:
+        return f"{self.task!r} was left at a safe point, because its worker was told to stop: let this error end it"

@@ -1,14 +1,18 @@
 """Handles: the tasks and runs that people hold, made from the store and served by it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+from orchestra.agents.journal import calls_of
+from orchestra.bus.streams import Stream, Streams
 from orchestra.errors import UnknownId
 from orchestra.lifetime import Lifetime
 from orchestra.model import template
 from orchestra.model.event import Event
 from orchestra.model.ids import StepRef
+from orchestra.model.piece import Piece
 from orchestra.model.record import Progress, RunRecord, StepRecord
 from orchestra.model.task import Task, WorkflowRun
+from orchestra.model.usage import Call
 from orchestra.runtime import codec
 from orchestra.waiting import Waiting
 
@@ -16,8 +20,8 @@ from orchestra.waiting import Waiting
 class Handles:
     """Makes handles, and is the ``orchestra.model.task.Owner`` that they ask."""
 
-    def __init__(self, lifetime: Lifetime, waiting: Waiting) -> None:
-        self._lifetime, self._waiting = lifetime, waiting
+    def __init__(self, lifetime: Lifetime, waiting: Waiting, streams: Streams) -> None:
+        self._lifetime, self._waiting, self._streams = lifetime, waiting, streams
 
     def task(self, record: StepRecord) -> Task:
         """Return the handle of a step."""
@@ -70,6 +74,15 @@ class Handles:
         """Return how far the steps of a run say that they are."""
         return self._lifetime.store.progress(run_id)
 
+    def read_calls(self, run_id: str) -> list[Call]:
+        """Return the calls that the agents of a run made, step by step."""
+        saved = self._lifetime.store.run_checkpoints(run_id)
+        return [
+            call
+            for n in sorted(saved)
+            for call in calls_of(f"{run_id}.{n}", {key: codec.decode(text) for key, text in saved[n].items()})
+        ]
+
     def decode(self, text: str) -> object:
         """Return the value of stored JSON."""
         return codec.decode(text)
@@ -81,6 +94,10 @@ class Handles:
     def wait_run(self, run_id: str, timeout_s: float | None) -> RunRecord:
         """Wait until a run has ended."""
         return self._waiting.until_ended(lambda: self.read_run(run_id), run_id, timeout_s)
+
+    def follow(self, run_id: str, ended: Callable[[], bool], step_id: str | None = None) -> Iterator[Piece]:
+        """Return what the steps of a run, or one of them, write from now on, until it is said to have ended."""
+        return Stream(self._streams.follow(run_id), ended, step_id)
 
     def _find(self, id: str) -> StepRecord | None:
         store = self._lifetime.store

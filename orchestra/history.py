@@ -1,6 +1,7 @@
 """History: events of the log that have happened already."""
 
 from collections import deque
+from dataclasses import replace
 
 from orchestra.model import event as events
 from orchestra.model import options
@@ -10,8 +11,9 @@ from orchestra.store.contract import Store
 _PAGE = 1000
 
 
-def read(store: Store, *, run: str | None, type: str | None, after: str | None, limit: int) -> list[Event]:
+def read(store: Store, *, run: str | None, type: str | None, after: str | None, limit: int, most: int) -> list[Event]:
     """Return events in the order of their commits: the newest ones, or those after an event id."""
+    options.at_least_one("data_limit", most)
     pattern = "*" if type is None else events.check_pattern(type)
     behind = (0, -1) if after is None else events.position(after)
     found: deque[Event] = deque(maxlen=options.at_least_one("limit", limit) if after is None else None)
@@ -22,5 +24,5 @@ def read(store: Store, *, run: str | None, type: str | None, after: str | None, 
         page, last = store.events(cursor, limit if newest else _PAGE, run_id=run, newest=newest)
         found += [each for each in page if events.matches(pattern, each.type) and events.position(each.id) > behind]
         if newest or last == cursor or (after is not None and len(found) >= limit):
-            return list(found)[:limit]
+            return [replace(each, data=events.cut(each.data, most)) for each in list(found)[:limit]]
         cursor = last

@@ -1,120 +1,69 @@
 """The patterns as people call them: ``AgentPatterns``."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator
+from typing import ParamSpec, TypeVar, cast
 
-from orchestra.agents import patterns
-from orchestra.agents.agent import LlmAgent, agent
-from orchestra.agents.patterns import ChainResult, ConsensusResult, DebateResult, PatternResult, SupervisorResult
+from orchestra.agents.agent import LlmAgent
+from orchestra.agents.patterns.chain import chain_of_thought
+from orchestra.agents.patterns.consensus import consensus
+from orchestra.agents.patterns.debate import debate
+from orchestra.agents.patterns.rounds import PatternFunction
+from orchestra.agents.patterns.supervisor import supervisor
+from orchestra.agents.patterns.talk import PatternResult
 from orchestra.client import default
-from orchestra.errors import CannotTravel, InvalidOption, NotInStep
-from orchestra.model import options
-from orchestra.model.current import current
-from orchestra.model.function import TaskFunction
-from orchestra.model.options import Duration
-from orchestra.runtime.loop import in_coroutine, wait
+from orchestra.errors import CannotTravel
+from orchestra.model.current import in_step
+from orchestra.model.graph import current_builder
 
+P = ParamSpec("P")
 R = TypeVar("R", bound=PatternResult)
 
 
+class StaticPattern(PatternFunction[P, R]):
+    """A pattern that, called outside a step, runs on the default orchestrator and is waited for."""
+
+    def __init__(self, pattern: PatternFunction[P, R]) -> None:
+        super().__init__(pattern.make)
+        self.body = pattern.body  # workers find it where that is
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if in_step() or current_builder() is not None:
+            return super().__call__(*args, **kwargs)
+        pattern = self.make(*args, **kwargs)
+        orch = default()
+        if orch.parts.local is None:
+            _check_travel(value for _name, value in pattern)
+        run = orch.submit_workflow(pattern.workflow()).wait()
+        return pattern.result.model_validate(run.raise_for_status().output)
+
+
 class AgentPatterns:
-    """What several agents do together, durably: each call is recorded once, and a crash goes on where it was.
+    """What several agents do together: each is a workflow whose rounds are steps, and each call is recorded once.
 
-    Called in a program, a pattern is a task of the default orchestrator, and the call waits for it. Called inside a
-    step, it is part of that step; in a coroutine there, it has to be awaited.
+    Called in a program, a pattern is a run of the default orchestrator, and the call waits for it. As a task
+    (``orch.submit(AgentPatterns.debate, kwargs={…})``) and in an ``@workflow`` it is a step that becomes its rounds.
+    Called inside a step, it is part of that step; in a coroutine there, it has to be awaited.
 
-    ``timeout`` bounds each answer: an agent that takes longer has failed. ``max_cost`` is in US dollars: once so much
-    was spent, no further round is begun.
+    All take ``timeout``, which bounds each answer: an agent that takes longer has failed; and ``max_cost`` in US
+    dollars: once so much was spent, nobody is asked any more but who has to conclude. A pattern raises ``AgentsFailed``
+    when too many agents failed for a result.
     """
 
-    @staticmethod
-    def supervisor(
-        task: str,
-        agents: Sequence[LlmAgent],
-        supervisor_instructions: str,
-        *,
-        max_rounds: int = 10,
-        timeout: Duration | None = None,
-        max_cost: float | None = None,
-        model: Any = None,
-    ) -> SupervisorResult:
-        """Let a supervisor hand work to the agents, see what they did, ask for more, and end."""
-        leader = agent(supervisor_instructions, name="supervisor", model=model)
-        given = {"task": task, "agents": list(agents), "supervisor": leader, "max_rounds": max_rounds}
-        return _call(patterns.supervisor, SupervisorResult, given, timeout, max_cost)
-
-    @staticmethod
-    def consensus(
-        task: str,
-        agents: Sequence[LlmAgent],
-        threshold: float = 0.5,
-        *,
-        timeout: Duration | None = None,
-        max_cost: float | None = None,
-    ) -> ConsensusResult:
-        """Let all agents vote: approved when at least the share ``threshold`` approves. One that fails does not."""
-        if not 0 < threshold <= 1:
-            raise InvalidOption("threshold", threshold, "a share above 0 and up to 1")
-        given = {"task": task, "agents": list(agents), "threshold": threshold}
-        return _call(patterns.consensus, ConsensusResult, given, timeout, max_cost)
-
-    @staticmethod
-    def debate(
-        topic: str,
-        pro_agent: LlmAgent,
-        con_agent: LlmAgent,
-        judge: LlmAgent,
-        rounds: int = 3,
-        *,
-        timeout: Duration | None = None,
-        max_cost: float | None = None,
-    ) -> DebateResult:
-        """Let two agents argue for so many rounds, and a third one name the winner."""
-        sides = {"pro_agent": pro_agent, "con_agent": con_agent, "judge": judge}
-        given = {"topic": topic, **sides, "rounds": options.at_least_one("rounds", rounds)}
-        return _call(patterns.debate, DebateResult, given, timeout, max_cost)
-
-    @staticmethod
-    def chain_of_thought(
-        problem: str,
-        reasoner: LlmAgent,
-        steps: Sequence[str],
-        *,
-        timeout: Duration | None = None,
-        max_cost: float | None = None,
-    ) -> ChainResult:
-        """Let an agent think in the given steps, each on those before, and give a final answer."""
-        given = {"problem": problem, "reasoner": reasoner, "steps": list(steps)}
-        return _call(patterns.chain_of_thought, ChainResult, given, timeout, max_cost)
+    supervisor = StaticPattern(supervisor)
+    consensus = StaticPattern(consensus)
+    debate = StaticPattern(debate)
+    chain_of_thought = StaticPattern(chain_of_thought)
 
 
-def _call(
-    pattern: TaskFunction[..., Any],
-    kind: type[R],
-    given: Mapping[str, Any],
-    timeout: Duration | None,
-    max_cost: float | None,
-) -> R:
-    arguments = {**given, "timeout_s": options.timeout(timeout), "max_cost": max_cost}
-    with suppress(NotInStep):
-        current()
-        body = cast(Callable[..., Awaitable[R]], pattern.body)
-        running = body(**arguments)
-        return cast(R, running) if in_coroutine() else wait(running)
-    orch = default()
-    if orch.parts.local is None:
-        for each in _agents(given.values()):
-            if (problem := each.as_path()[1]) is not None:
-                raise CannotTravel(each.name, problem)
-    done = orch.submit(pattern, kwargs=arguments).wait()
-    done.raise_for_status()
-    return kind.model_validate(done.output)
+def _check_travel(values: Iterable[object]) -> None:
+    for each in _agents(values):
+        if (problem := each.as_path()[1]) is not None:
+            raise CannotTravel(each.name, problem)
 
 
 def _agents(values: Iterable[object]) -> Iterator[LlmAgent]:
     for value in values:
         if isinstance(value, LlmAgent):
             yield value
-        elif isinstance(value, list):
-            yield from _agents(cast(list[object], value))
+        elif isinstance(value, tuple):
+            yield from _agents(cast(tuple[object, ...], value))

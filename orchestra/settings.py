@@ -1,7 +1,7 @@
 """Settings: from arguments, then ``ORCHESTRA_*`` variables, then ``orchestra.toml``, then the embedded default."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -20,6 +20,10 @@ MEMORY = "memory://"
 IN_MEMORY_STORE = "sqlite://"
 FORGOTTEN = (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:")
 """Stores that are gone with their process."""
+
+
+Lever = Literal["redis-transport", "grouping"]
+"""Names of what may be left out to see whether it is to blame."""
 
 
 class Settings(BaseSettings):
@@ -47,17 +51,32 @@ class Settings(BaseSettings):
     """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more."""
     result_limit: int = Field(32_768, ge=1024)
     """Characters of JSON up to which a result stays in its step's row in SQL; longer ones are compressed beside it."""
+    metrics_port: int | None = Field(None, ge=0, le=65535)
+    """Port on which a worker or a beat serves metrics and probes; 0 takes any that is free; default none."""
+    metrics_host: str = Field("127.0.0.1", min_length=1)
+    """Address that metrics and probes are served on; ``0.0.0.0`` for all."""
+    callbacks: bool = False
+    """Whether callbacks may be given by name: beats then look after them. The same for producers and beats."""
+    tracing: bool = False
+    """Whether submits and attempts are OpenTelemetry spans; the tracer provider is the application's."""
+    log_format: Literal["text", "json"] = "text"
+    """How workers, beats and embedded orchestrators log: ``text``, or ``json``, a line for each record."""
     model: str | None = Field(None, min_length=1)
     """Model of agents that name none, such as ``openai:gpt-5``; embedded the default is ``offline``."""
+    without: Annotated[tuple[Lever, ...], NoDecode] = ()
+    """What makes things fast and shall not be used, to see whether it is to blame; comma-separated."""
     keep_for: timedelta | None = Field(None, ge=timedelta(seconds=1))
     """How long runs are kept after their end: ``30d``, ``12h``, ``90m``, or seconds; default for ever."""
 
-    @field_validator("keep_for", mode="before")
+    grace: timedelta = Field(timedelta(seconds=30), ge=timedelta(0))
+    """How long bodies may go on when their worker is told to stop; then their steps are given back to other workers."""
+
+    @field_validator("keep_for", "grace", mode="before")
     @classmethod
     def _duration(cls, value: object) -> object:
         return parse_duration(value) if isinstance(value, str) else value
 
-    @field_validator("modules", mode="before")
+    @field_validator("modules", "without", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
@@ -66,6 +85,11 @@ class Settings(BaseSettings):
     def keep_for_s(self) -> float | None:
         """``keep_for`` in seconds."""
         return None if self.keep_for is None else self.keep_for.total_seconds()
+
+    @property
+    def grace_s(self) -> float:
+        """``grace`` in seconds."""
+        return self.grace.total_seconds()
 
     @property
     def embedded(self) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestra import callbacks
 from orchestra.bus.tail import Tail
-from orchestra.callbacks import Callbacks
 from orchestra.engine.plan import Plan, plan
 from orchestra.errors import InvalidOption
 from orchestra.handles import Handles
@@ -18,6 +18,7 @@ from orchestra.model.ids import StepRef, new_id
 from orchestra.model.options import DEFAULT_PRIORITY
 from orchestra.model.task import Task, WorkflowRun
 from orchestra.model.workflow import single
+from orchestra.runtime.observing import carrying, submitting
 from orchestra.store.contract import NewRun
 from orchestra.store.values import Created
 from orchestra.wiring import Parts
@@ -88,24 +89,40 @@ class Submission:
         if terms.key is not None:
             new = replace(new, key=options.text("key", terms.key), fingerprint=_fingerprint(new))
         self._lifetime.check()
+        new = self._named(new, callbacks.by_name(numbered))
         if terms.connection is None:
             self._serve(new)
         self._parts.cycle.publisher.check()
-        callbacks = Callbacks(self._tail, self._handles, numbered, single=new.single)
+        here = callbacks.Callbacks(self._tail, self._handles, numbered, single=new.single)
         try:
-            callbacks.expect(new.id)
+            here.expect(new.id)
             created = self._store(new, terms.connection)
         except BaseException:
-            callbacks.stop()
+            here.stop()
             raise
         if created.existing:
-            callbacks.turn_to(created.run_id)
+            here.turn_to(created.run_id)
         for task, n in numbered:
             task.bind(self._handles, StepRef(created.run_id, n))
         return created.run_id
 
+    def _named(self, new: NewRun, named: dict[int, str]) -> NewRun:
+        """Return a run whose steps hold the callbacks that were given by name."""
+        if not named:
+            return new
+        if self._parts.local is not None or not self._parts.given.callbacks:
+            raise InvalidOption(
+                "callback", next(iter(named.values())), "a function; names need workers, and ORCHESTRA_CALLBACKS=1"
+            )
+        callbacks.begin(self._lifetime.store, self._parts.cycle.clock())
+        return replace(new, plan=callbacks.written(new.plan, named))
+
     def _store(self, new: NewRun, connection: object) -> Created:
         """Store a run and send what is ready: at once, or when the caller's own transaction has been committed."""
+        with submitting(self._parts.adapter.tracing, new.name, new.id) as carried:
+            return self._store_and_send(replace(new, plan=carrying(new.plan, carried)), connection)
+
+    def _store_and_send(self, new: NewRun, connection: object) -> Created:
         store, cycle = self._lifetime.store, self._parts.cycle
         if connection is None:
             (created,) = store.create_runs([new], cycle.clock())

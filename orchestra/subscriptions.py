@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from orchestra.bus.calling import LIMIT_S
 from orchestra.bus.subscriber import Log, Subscriber
 from orchestra.bus.tail import Handler, Tail, call_of, wants
+from orchestra.bus.webhook import Webhook
 from orchestra.engine.recovery import why_dead
 from orchestra.errors import InvalidOption
 from orchestra.lifetime import Lifetime
@@ -41,6 +42,8 @@ class Subscriptions:
         """
         check_pattern(pattern)
         limit_s = LIMIT_S if timeout is None else options.seconds("timeout", timeout)
+        if isinstance(handler, Webhook) and name is None:
+            raise InvalidOption("name", name, "a name for a Webhook, under which it goes on where it stopped")
         if name is None:
             self.tail.subscribe(pattern, handler, limit_s)
         else:

@@ -20,6 +20,11 @@ HINT_AFTER_S = 3.0
 _FIRST_POLL_S, _LAST_POLL_S = 0.002, 0.1
 
 
+def _poll_s(waited_s: float) -> float:
+    """Return how long to wait for news before looking again: what ends within seconds is seen within 25 ms."""
+    return min(_LAST_POLL_S, max(_FIRST_POLL_S, min(waited_s / 20, 0.025), waited_s / 200))
+
+
 class Waiting:
     """Wakes who waits at each commit of this process, and polls, since other processes' commits are not heard."""
 
@@ -41,9 +46,9 @@ class Waiting:
         """
         if running_step() is not None:
             raise WouldDeadlock(what)
-        end = None if timeout_s is None else time.monotonic() + timeout_s
-        hint_at = time.monotonic() + HINT_AFTER_S
-        poll = _FIRST_POLL_S
+        begun = time.monotonic()
+        end = None if timeout_s is None else begun + timeout_s
+        hint_at = begun + HINT_AFTER_S
         while not (record := read()).status.ended:
             now = time.monotonic()
             if end is not None and now >= end:
@@ -51,9 +56,9 @@ class Waiting:
             if now >= hint_at:
                 hint_at = float("inf")
                 self._hint()
+            poll = _poll_s(now - begun)
             with self._changed:
                 self._changed.wait(poll if end is None else min(poll, end - now))
-            poll = min(_LAST_POLL_S, poll * 1.5)
         return record
 
     def _hint(self) -> None:

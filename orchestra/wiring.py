@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra.bus.live import Live
-from orchestra.errors import SettingsError
+from orchestra.bus.streams import BrokerStreams, LocalStreams, Streams
+from orchestra.errors import MissingExtra, SettingsError
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.app import adopt_app, embedded_app, own_app
 from orchestra.runtime.cycle import Cycle, Publisher
+from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.local import LocalWorker
+from orchestra.runtime.logs import let_workers_write, write_json
+from orchestra.runtime.observing import Tracing
 from orchestra.runtime.publisher import BrokerPublisher, MemoryPublisher
 from orchestra.runtime.queues import StepQueues
+from orchestra.runtime.redis_transport import use_step_transport
 from orchestra.runtime.registry import Registry
 from orchestra.runtime.routing import to_broker
 from orchestra.runtime.task import add_generic_task
@@ -20,6 +25,7 @@ from orchestra.runtime.transport import MemoryBroker
 from orchestra.runtime.worker import add_steps
 from orchestra.settings import FORGOTTEN, IN_MEMORY_STORE, MEMORY, Settings
 from orchestra.store.contract import Store
+from orchestra.telemetry.watch import ProcessWatch
 
 _BROKERS = ("redis://", "rediss://", "unix://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
 
@@ -35,8 +41,12 @@ class Parts:
     registry: Registry
     local: LocalWorker | None
     """The worker inside this process, when the orchestrator is embedded."""
+    streams: Streams
+    """What carries the texts that steps write to those who follow."""
     live: Live | None = None
     """What tells other processes of commits, and hears of theirs."""
+    watch: ProcessWatch | None = None
+    """What shows metrics of a worker or a beat of this orchestrator; None when it is embedded."""
     is_adopted: bool = False
     """Whether the application is one that the user had before."""
 
@@ -119,10 +129,14 @@ def _embedded(settings: Settings, clock: Callable[[], float]) -> Parts:
     broker = MemoryBroker()
     app = embedded_app(broker, settings.queue)
     registry = Registry(modules=settings.modules, travels=False)
-    adapter = _adapter(store, MemoryPublisher(broker, settings.queue), registry, clock)
+    adapter = _adapter(settings, store, MemoryPublisher(broker, settings.queue), registry, clock)
     add_generic_task(app, adapter)
+    if settings.log_format == "json":
+        write_json()
     local = LocalWorker(app, broker, adapter, settings.concurrency, settings.lease_s, settings.keep_for_s)
-    return Parts(settings, store, app, adapter, registry, local)
+    streams = LocalStreams()
+    adapter.say = streams.say
+    return Parts(settings, store, app, adapter, registry, local, streams)
 
 
 def _adopted(settings: Settings, app: Any, clock: Callable[[], float]) -> Parts:
@@ -139,6 +153,8 @@ def _shared(
         return to_broker(str(app.conf.broker_url or ""))(priority)
 
     store = open_store(settings)
+    if "redis-transport" not in settings.without:
+        use_step_transport(app)
     registry = Registry(modules=settings.modules, travels=True, celery_task=lambda name: name in app.tasks)
     queues = StepQueues(
         app,
@@ -146,13 +162,40 @@ def _shared(
         quorum=settings.quorum_queues,
         shared=is_adopted,
     )
-    adapter = _adapter(store, BrokerPublisher(app, queues, broker_priority), registry, clock)
+    adapter = _adapter(settings, store, BrokerPublisher(app, queues, broker_priority), registry, clock)
     equip(adapter)
-    add_steps(app, adapter, queues, settings.lease_s, settings.keep_for_s)
+    let_workers_write(json=settings.log_format == "json")
+    watch = ProcessWatch(store.backlog, clock, settings.metrics_host, settings.metrics_port)
+    add_steps(
+        app,
+        adapter,
+        queues,
+        watch,
+        lease_s=settings.lease_s,
+        keep_for_s=settings.keep_for_s,
+        grace_s=settings.grace_s,
+    )
     live = Live(app)
     store.watch(live.tell)
-    return Parts(settings, store, app, adapter, registry, None, live, is_adopted)
+    streams = BrokerStreams(app)
+    adapter.say = streams.say
+    return Parts(settings, store, app, adapter, registry, None, streams, live, watch, is_adopted)
 
 
-def _adapter(store: Store, publisher: Publisher, registry: Registry, clock: Callable[[], float]) -> Adapter:
-    return Adapter(Cycle(store, publisher, clock, worker=""), registry)
+def _adapter(
+    settings: Settings, store: Store, publisher: Publisher, registry: Registry, clock: Callable[[], float]
+) -> Adapter:
+    # In memory a transaction costs nothing that could be shared.
+    grouped = "grouping" not in settings.without and settings.store not in (None, *FORGOTTEN)
+    cycle = Cycle(GroupingStore.of(store) if grouped else store, publisher, clock, worker="")
+    adapter = Adapter(cycle, registry)
+    adapter.tracing = _tracing() if settings.tracing else None
+    return adapter
+
+
+def _tracing() -> Tracing:
+    try:
+        from orchestra.telemetry.tracing import Tracing
+    except ImportError as error:
+        raise MissingExtra("otel", "tracing=True") from error
+    return Tracing()

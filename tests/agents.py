@@ -1,9 +1,11 @@
 """Agents and tools for tests; workers import this module."""
 
 import time
+from typing import Any
 
-from orchestra import agent
-from orchestra.agents.patterns import Verdict
+from orchestra import agent, current, task, workflow
+from orchestra.agents.base import Agent, AgentConfig
+from orchestra.agents.patterns.debate import Verdict
 from orchestra.testing import Calls, ScriptedModel
 from tests.bodies import note
 
@@ -22,12 +24,52 @@ async def add_up(number: int) -> int:
     return number * number
 
 
+def count() -> int:
+    """Count."""
+    return 1
+
+
+@task
+def tell() -> str:
+    """Say something, word by word."""
+    words = ("one ", "two ", "three ", "four ")
+    for each in words:
+        current().say(each)
+    return "".join(words)
+
+
+@task
+def shout(scored: dict[str, Any]) -> str:
+    return str(scored["output"]["of"]).upper()
+
+
+@task
+def whisper(scored: dict[str, Any]) -> str:
+    return f"({scored['output']['of']})"
+
+
+class Greeter(Agent):
+    """Greets."""
+
+    class Config(AgentConfig):
+        greeting: str = "Hello"
+
+    def exec(self, prepared: Any) -> Any:
+        return f"{self.config.greeting}, {prepared}"
+
+
+@workflow
+def told() -> Any:
+    return tell()
+
+
 MODEL = ScriptedModel(
     *(Calls(("add_up", {"number": n})) for n in range(TOOL_CALLS)),
     "all added up",
     cost="0.01",
     asked=lambda number: slow_note(f"model {number}"),
 )
+SELLER = ScriptedModel(Calls(("price", {"item": "pen"})), "the price is known")
 ADDER = agent("You add up", model="script:tests.agents:MODEL", tools=[add_up])
 SPEAKER = ScriptedModel("I have a point.", cost="0.01", asked=lambda _number: slow_note("speech"))
 JUDGE = ScriptedModel(Verdict(winner="con", verdict="con was calmer"), asked=lambda _number: slow_note("verdict"))

@@ -1,6 +1,8 @@
 """What worker processes of tests run. Each body notes that it ran, in a file that the test reads."""
 
 import asyncio
+import ctypes
+import logging
 import os
 import signal
 import time
@@ -8,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from orchestra import RetryPolicy, current, task, workflow
 
@@ -24,11 +27,15 @@ def note(what: str, trace: Path | None = None) -> None:
         os.close(file)
 
 
+def lines_of(trace: Path) -> list[str]:
+    """Return the lines of a trace. Who reads while another writes may see half of the last one: that is left out."""
+    text = trace.read_text() if trace.exists() else ""
+    return text[: text.rfind("\n") + 1].splitlines()
+
+
 def times_noted(what: str) -> int:
     """Return how often something was noted so far."""
-    path = Path(os.environ[TRACE])
-    lines = path.read_text().splitlines() if path.exists() else []
-    return sum(line.split("\t")[2] == what for line in lines)
+    return sum(line.split("\t")[2] == what for line in lines_of(Path(os.environ[TRACE])))
 
 
 def echo(value: object) -> object:
@@ -39,6 +46,11 @@ def echo(value: object) -> object:
 
 def noop() -> None:
     """Do nothing."""
+
+
+def size(items: dict[str, object]) -> int:
+    """Say how many there are."""
+    return len(items)
 
 
 def boom(value: str) -> None:
@@ -77,6 +89,12 @@ def nap_of(name: str, seconds: float) -> str:
     time.sleep(seconds)
     note(f"{name} ends")
     return name
+
+
+async def hold_the_interpreter(seconds: int) -> None:
+    """Let no other thread of the process run, as C code can."""
+    note("holds the interpreter")
+    ctypes.PyDLL(None).sleep(seconds)
 
 
 def hold(name: str) -> int:
@@ -200,6 +218,19 @@ def short(name: str, *before: object) -> str:
     return name
 
 
+def counts_on(name: str) -> int:
+    """Counts from its checkpoint, and may be left after each number, until it is released."""
+    me = current()
+    at = start = int(str(me.checkpoint.load(0)))
+    note(f"{name} begins")
+    while not times_noted(f"release {name}"):
+        at += 1
+        me.checkpoint.save(at)
+        me.safe_point()
+        time.sleep(0.02)
+    return start
+
+
 @workflow
 def squares(count: int) -> object:
     """A fan-out whose width is known only when it runs."""
@@ -265,3 +296,18 @@ def fails_first(name: str) -> str:
     if current().attempt == 1:
         raise ConnectionError(name)
     return name
+
+
+def says(what: str) -> int:
+    """Log, and fail the first time; return the number of the attempt."""
+    logging.getLogger("bodies").warning(what, extra={"customer": 7})
+    attempt = current().attempt
+    if attempt == 1:
+        raise ConnectionError("not yet")
+    return attempt
+
+
+def told_of(task: dict[str, Any]) -> None:
+    """Note what a callback is told."""
+    said = task["output"] if task["error"] is None else task["error"]["type"]
+    note(f"told of {task['id']} {task['status']} {said} {task['metadata']}")

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -17,15 +18,15 @@ from typing import Any, Self, cast
 import redis
 from celery import bootsteps
 
-from orchestra import Orchestrator
-from tests.bodies import TRACE, note, times_noted
+from orchestra import Orchestrator, Task, WorkflowRun
+from tests.bodies import TRACE, lines_of, note, times_noted
 from tests.processes import Process, wait_until
 
 ROOT = Path(__file__).parent.parent
 APP = "tests.worker_app:orch"
 COPIES, COUNTING = "ORCHESTRA_TEST_COPIES", "ORCHESTRA_TEST_COUNTING"
 DIES, CANCELS_ON_LOSS = "ORCHESTRA_TEST_DIES", "ORCHESTRA_TEST_CANCELS_ON_LOSS"
-DEAF = "ORCHESTRA_TEST_DEAF"
+DEAF, SPANS = "ORCHESTRA_TEST_DEAF", "ORCHESTRA_TEST_SPANS"
 TASKS_PER_CHILD, RESULTS = "ORCHESTRA_TEST_TASKS_PER_CHILD", "ORCHESTRA_TEST_RESULTS"
 
 
@@ -108,8 +109,8 @@ class Cluster:
 
     def notes(self, prefix: str = "") -> list[Note]:
         """Return what bodies noted so far, in order of time."""
-        lines = self.trace.read_text().splitlines() if self.trace.exists() else []
-        found = [Note(float(time), int(pid), what) for time, pid, what in (line.split("\t") for line in lines)]
+        lines = (line.split("\t") for line in lines_of(self.trace))
+        found = [Note(float(time), int(pid), what) for time, pid, what in lines]
         return sorted((each for each in found if each.what.startswith(prefix)), key=lambda each: each.time)
 
     def noted(self, prefix: str = "") -> Counter[str]:
@@ -124,6 +125,16 @@ class Cluster:
         """Wait until something was noted so many times, and return the last of them."""
         wait_until(lambda: len(self.notes(prefix)) >= count, timeout, f"{count} notes of {prefix!r}")
         return self.notes(prefix)[count - 1]
+
+    def kill_at_random(self, task: Task | WorkflowRun, kills: int, chance: random.Random, *options: str) -> None:
+        """Kill the worker after a random number of further notes, again and again, and let the last one finish."""
+        for _ in range(kills):
+            seen = len(self.notes())
+            worker = self.worker(*options, ready=False)
+            self.wait_for_note("", seen + chance.randint(1, 4), timeout=40)
+            worker.kill9()
+        self.worker(*options, ready=False)
+        task.wait(60)
 
     def redis(self) -> redis.Redis:
         """Return a client of the broker."""
@@ -177,9 +188,15 @@ class Eavesdropper:
             for command in monitor.listen():
                 words = command["command"].split(" ", 2)
                 if words[0] == "LPUSH":
-                    self._hear(words[2].replace('\\"', '"').replace("\\\\", "\\"))
+                    self._hear_all(words[2].replace('\\"', '"').replace("\\\\", "\\"))
                 if words[0] == "ECHO":
                     return
+
+    def _hear_all(self, texts: str) -> None:
+        while texts:
+            _message, end = json.JSONDecoder().raw_decode(texts)
+            self._hear(texts[:end])
+            texts = texts[end:].lstrip()
 
     def _hear(self, text: str) -> None:
         message = json.loads(text)

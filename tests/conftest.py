@@ -5,13 +5,16 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from celery import _state
 
+from orchestra import Orchestrator
+from orchestra.errors import StoreUnavailable
+from orchestra.testing.watched import check_log
 from tests.servers import Missing, PrivateRedis, Rabbit, postgres_server, rabbitmq, redis_server
 
 S = TypeVar("S")
@@ -24,6 +27,22 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_step_changes_as_it_may() -> Iterator[None]:
+    """Whatever an orchestrator of this process has stored: its log is looked through before it is closed."""
+    close = Orchestrator.close
+
+    def check_and_close(orch: Orchestrator) -> None:
+        if not orch.closed:
+            with suppress(StoreUnavailable):
+                check_log(orch.parts.store)
+        close(orch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Orchestrator, "close", check_and_close)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,12 @@ from orchestra.model.ids import MessageRef, new_id
 from orchestra.store.contract import Claimed, NewRun, Store
 
 
-def planned(after: Sequence[Sequence[int]], *, queue: str = "q") -> Plan:
+def planned(after: Sequence[Sequence[int]], *, queue: str = "q", names: Sequence[str] | None = None) -> Plan:
     """Return a plan whose step n waits for the steps ``after[n]``."""
-    steps = [GraphStep(f"s{n}", f"s{n}", identity, [], {}, frozenset(each)) for n, each in enumerate(after)]
+    steps = [
+        GraphStep(f"s{n}", names[n] if names else f"s{n}", identity, [], {}, frozenset(each))
+        for n, each in enumerate(after)
+    ]
     return plan(Graph("w", "w", steps), lambda _agent: Target("t", "p"), queue=queue)
 
 

@@ -1,5 +1,6 @@
 """A Celery application as people have it. It knows nothing of Orchestra; the environment says where its servers are."""
 
+import asyncio
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,29 @@ app.conf.include = ["tests.legacy_late"]
 def add(x: int, y: int = 1) -> int:
     """Add."""
     return x + y
+
+
+@app.task
+async def slowly(x: int) -> int:
+    """Take a moment, as a coroutine does."""
+    await asyncio.sleep(0.01)
+    return 2 * x
+
+
+@app.task
+async def twice_slowly(x: int) -> int:
+    """Await another task as the function that it is."""
+    return int(await slowly(await slowly(x)))  # type: ignore[misc]
+
+
+@app.task(autoretry_for=(ConnectionError,), retry_backoff=False, default_retry_delay=0, max_retries=2)
+async def comes_round(key: str) -> int:
+    """Fail when it is called first."""
+    await asyncio.sleep(0)
+    note(f"comes_round {key}")
+    if times_noted(f"comes_round {key}") < 2:
+        raise ConnectionError("not yet")
+    return times_noted(f"comes_round {key}")
 
 
 @app.task

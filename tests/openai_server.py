@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import deque
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -16,6 +17,8 @@ class OpenAiServer:
     def __init__(self) -> None:
         self.answers: deque[Any] = deque()
         self.requests: list[dict[str, Any]] = []
+        self.pause, self.pause_s = threading.Event(), 0.0
+        """Between the words of an answer that is streamed."""
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -32,8 +35,21 @@ class OpenAiServer:
                         self.close_connection = True
                     case int(status), dict(headers):
                         self.reply(status, {"error": {"message": "as ordered", "type": "test"}}, headers)
+                    case _ if request.get("stream"):
+                        self.stream(request["model"], answer)
                     case _:
                         self.reply(200, completion(request["model"], answer), {})
+
+            def stream(self, model: str, answer: Any) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                for each in chunks(model, answer):
+                    self.wfile.write(f"data: {json.dumps(each)}\n\n".encode())
+                    self.wfile.flush()
+                    server.pause.wait(server.pause_s)
+                self.wfile.write(b"data: [DONE]\n\n")
+                self.close_connection = True
 
             def reply(self, status: int, body: object, headers: dict[str, str]) -> None:
                 raw = json.dumps(body).encode()
@@ -75,6 +91,20 @@ class OpenAiServer:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def chunks(model: str, answer: Any) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a completion that is streamed, and at last what it took."""
+    whole = completion(model, answer)
+    shell = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": model}
+    message = whole["choices"][0]["message"]
+    deltas = [{"content": f"{word} "} for word in (message["content"] or "").split()]
+    deltas += [{"tool_calls": [{"index": 0, **each}]} for each in message.get("tool_calls", ())]
+    for delta in deltas:
+        yield {**shell, "choices": [{"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": None}]}
+    reason = whole["choices"][0]["finish_reason"]
+    yield {**shell, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+    yield {**shell, "choices": [], "usage": whole["usage"]}
 
 
 def completion(model: str, answer: Any) -> dict[str, Any]:

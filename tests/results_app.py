@@ -15,7 +15,11 @@ app.conf.update(
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
     result_extended=True,
-    broker_transport_options={"visibility_timeout": 3, "unacked_restore_interval": 1, "unacked_restore_throttle": 1},
+    broker_transport_options={
+        "visibility_timeout": int(os.environ.get("RESULTS_VISIBILITY_S", "3")),
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+    },
     broker_connection_retry_on_startup=True,
 )
 if os.environ.get("RESULTS_DIE"):

@@ -54,16 +54,16 @@ def redis_server(port: int = 6379) -> Iterator[str]:
 class PrivateRedis:
     """A Redis process of one test, to be killed, restarted and flushed at will. It keeps its port over restarts.
 
-    With `appendonly` every write is on disk before it is answered, so a kill loses nothing; without it a kill loses
-    everything.
+    With `appendonly` every write is on disk before it is answered, so a kill loses nothing (with `fsync="everysec"`, as
+    Redis is by default, a power cut loses a second); without it a kill loses everything.
     """
 
-    def __init__(self, *, appendonly: bool = False) -> None:
+    def __init__(self, *, appendonly: bool = False, fsync: str = "always") -> None:
         binary = find_binary("redis-server", package="redis-server", server="Redis")
         self.port = free_port()
         self.url = f"redis://{HOST}:{self.port}/0"
         self._folder = Path(tempfile.mkdtemp(prefix="orchestra-redis-"))
-        durability = ["--appendonly", "yes", "--appendfsync", "always"] if appendonly else ["--appendonly", "no"]
+        durability = ["--appendonly", "yes", "--appendfsync", fsync] if appendonly else ["--appendonly", "no"]
         self._process = Process(
             [
                 *(binary, "--port", str(self.port), "--bind", HOST, "--dir", str(self._folder)),
@@ -267,6 +267,10 @@ class PrivateRabbit:
         wait_until(self._answers, START_TIMEOUT_S, f"RabbitMQ on port {self.port}")
         return self
 
+    @property
+    def pid(self) -> int:
+        return self._node.pid
+
     def restart(self) -> None:
         """Kill it as a power cut would, and start it again with the same files."""
         self._node.kill9()
@@ -355,9 +359,12 @@ def _postgres_user(port: int) -> str | None:
 
 
 class PrivatePostgres:
-    """A PostgreSQL cluster of one test, to be killed and started again at will. It keeps its port and its files."""
+    """A PostgreSQL cluster of one test, to be killed and started again at will. It keeps its port and its files.
 
-    def __init__(self) -> None:
+    It waits for the disk with `fsync` only: what a killed process loses does not depend on that.
+    """
+
+    def __init__(self, *, fsync: bool = False) -> None:
         initdb = find_binary("initdb", package="postgresql", server="PostgreSQL")
         postgres = find_binary("postgres", package="postgresql", server="PostgreSQL")
         # PostgreSQL refuses to run as root, so root becomes another user.
@@ -382,7 +389,7 @@ class PrivatePostgres:
         ]
         with Process(init, log=folder / "initdb.log", cwd=folder, user=user) as making:
             assert making.wait() == 0, making.tail()
-        command = [postgres, "-D", data, "-h", HOST, "-p", str(self.port), "-k", "", "-F"]
+        command = [postgres, "-D", data, "-h", HOST, "-p", str(self.port), "-k", "", *([] if fsync else ["-F"])]
         self._process = Process(command, log=folder / "postgres.log", cwd=folder, user=user)
 
     def start(self) -> Self:
@@ -390,6 +397,10 @@ class PrivatePostgres:
         self._process.start()
         wait_until(self._answers, START_TIMEOUT_S, f"PostgreSQL on port {self.port}")
         return self
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         """Kill it with all its sessions, as a power cut would."""

@@ -1,22 +1,15 @@
-"""The agents role: serves bodies that wait, such as those of LLM agents, many at a time on one event loop.
+"""The agents role: serves the queue `agents`, whose bodies wait for others, a hundred at a time on one event loop.
 
     ORCHESTRA_APP=tasks:orch python -m workers.agents
 
 Plain functions run on threads beside it. The number of bodies at once is what the pod's memory and the models' rate
-limits allow; a body that computes for long belongs to the default role.
+limits allow (`--concurrency`); a body that computes for long belongs to the default role.
 """
 
-from typing import NoReturn
+from orchestra.runtime.roles import role
+from workers import serve
 
-from workers import Role
-
-ROLE = Role(name="agents", pool="asyncio", concurrency=100)
-
-
-def main() -> NoReturn:
-    """Start the worker of this role in place of this process."""
-    ROLE.serve()
-
+ROLE = role("agents")
 
 if __name__ == "__main__":
-    main()
+    serve(ROLE)

@@ -5,17 +5,10 @@
 A process per slot keeps a crash or a leak of one body away from its neighbours, and is what stock Celery does.
 """
 
-from typing import NoReturn
+from orchestra.runtime.roles import role
+from workers import serve
 
-from workers import Role
-
-ROLE = Role(name="default", pool="prefork")
-
-
-def main() -> NoReturn:
-    """Start the worker of this role in place of this process."""
-    ROLE.serve()
-
+ROLE = role("default")
 
 if __name__ == "__main__":
-    main()
+    serve(ROLE)

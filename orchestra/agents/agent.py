@@ -6,23 +6,22 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import WeakValueDictionary
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer
 
 from orchestra import settings
 from orchestra.agents import offline
 from orchestra.agents.journal import journal
-from orchestra.agents.usage import Usage
 from orchestra.errors import CannotTravel, InvalidOption, NoModelConfigured
 from orchestra.model import options
+from orchestra.model.current import current, in_step
 from orchestra.model.graph import StepOptions, current_builder
 from orchestra.runtime.loop import in_coroutine, wait
 from orchestra.runtime.registry import AGENT, current_registry
 
 _LONGEST_DEFAULT_NAME = 40
-_local: WeakValueDictionary[str, Any] = WeakValueDictionary()
-"""What only this process can find, for agents that come back from data within it."""
+_local: dict[str, Any] = {}
+"""What only this process can find, for agents that went on their way as data and come back within it."""
 _TYPES = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}
 
 
@@ -54,6 +53,8 @@ class LlmAgent(BaseModel):
     retries: int = 1
     settings: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     limits: Mapping[str, Any] = Field(default_factory=dict[str, Any])
+    stream: bool = False
+    """Whether its answers can be followed while the model writes them."""
 
     _objects: dict[str, Any] = PrivateAttr(default_factory=dict[str, Any])
     """What only this process can find, by its path."""
@@ -72,23 +73,30 @@ class LlmAgent(BaseModel):
 
     async def run(self, prompt: object) -> Any:
         """Return the answer to a prompt."""
-        return (await self.ask(prompt))[0]
+        return await self.ask(prompt)
 
-    async def ask(self, prompt: object, output_type: Any = None, offline_answer: Any = None) -> tuple[Any, Usage]:
-        """Return the answer and what it took.
+    async def ask(
+        self, prompt: object, output_type: Any = None, offline_answer: Any = None, place: str | None = None
+    ) -> Any:
+        """Return the answer to a prompt.
 
         Args:
             output_type: Type of this answer, in the place of the agent's own.
             offline_answer: What the offline model says, where it should know better than to make something up.
+            place: Where in the step's journal its calls stand; default the next run of the agent's name.
         """
         wanted = self.output_type if output_type is None else output_type
         text = prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False, default=str)
         name = self.model_name()
         if name == offline.OFFLINE:
-            return offline.answer(self.name, text, wanted) if offline_answer is None else offline_answer, Usage()
+            answer = offline.answer(self.name, text, wanted) if offline_answer is None else offline_answer
+            if self.stream and isinstance(answer, str) and in_step():
+                current().say(answer, self.name)
+            return answer
         from orchestra.agents import llm  # pydantic-ai takes a second to import, and the offline model needs none
 
-        return await llm.ask(self, name, text, wanted, journal())
+        kept = journal()
+        return await llm.ask(self, name, text, wanted, kept, place or kept.place(self.name))
 
     @property
     def output_type(self) -> Any:
@@ -119,8 +127,12 @@ class LlmAgent(BaseModel):
     def with_objects(self, objects: Mapping[str, Any]) -> "LlmAgent":
         """Return it, and let it know what only this process can find."""
         self._objects.update(objects)
-        _local.update(objects)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_data(self, handler: SerializerFunctionWrapHandler) -> Any:
+        _local.update(self._objects)
+        return handler(self)
 
     def as_path(self) -> tuple[str, str | None]:
         """Return how a worker finds it, and why it would not, if it would not."""
@@ -155,6 +167,7 @@ def agent(
     retries: int = 1,
     settings: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
+    stream: bool = False,
 ) -> LlmAgent:
     """Return an agent: something to call with a prompt, which a model answers by these instructions.
 
@@ -168,7 +181,8 @@ def agent(
         output_type: Type of its answers: str, or one that pydantic knows, by its name in a module.
         retries: How often the model may correct an answer or a tool call that is not valid.
         settings: Of the model: ``temperature``, ``max_tokens`` …
-        limits: Of one run: ``request_limit``, ``tool_calls_limit``, ``total_tokens_limit`` …
+        limits: Of one run: ``request_limit``, ``tool_calls_limit``, ``total_tokens_limit``, ``cost_limit`` …
+        stream: Let the model stream, so that its answers in a step can be followed (``task.stream()``).
 
     Raises:
         InvalidOption: An option has a value that it cannot have.
@@ -187,13 +201,21 @@ def agent(
         retries=retries,
         settings=dict(settings or {}),
         limits=dict(limits or {}),
+        stream=stream,
     )
     return made.with_objects(objects)
 
 
-def load(path: str) -> LlmAgent:
-    """Return the agent of a path that ``as_path`` made."""
-    return LlmAgent.model_validate_json(path.removeprefix(AGENT))
+def load(path: str, find: Callable[[str], Any] | None = None) -> Any:
+    """Return the agent of a path that ``as_path`` made.
+
+    Args:
+        find: Returns the class of a path, for agents that have one of their own.
+    """
+    data = json.loads(path.removeprefix(AGENT))
+    if find is not None and "class" in data:
+        return find(data["class"])(**data["config"])
+    return LlmAgent.model_validate(data)
 
 
 def _default_name(instructions: str) -> str:

@@ -5,13 +5,16 @@
 Inside a step of Orchestra each model request and each tool call is kept before it is used; elsewhere nothing changes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_ai.capabilities import AbstractCapability
+from pydantic_ai.exceptions import ModelRetry, ToolRetryError
 from pydantic_ai.messages import ModelMessagesTypeAdapter
 from pydantic_core import to_jsonable_python
 
-from orchestra.agents.journal import Journal, journal
+from orchestra.agents.journal import Journal, fingerprint, journal
+from orchestra.model.usage import Usage
 
 
 class Durable(AbstractCapability[Any]):
@@ -36,12 +39,14 @@ class _DurableRun(Durable):
     def __init__(self, of: Journal, place: str) -> None:
         super().__init__(of, place)
         self._kept, self._at, self._requests = of, place, 0
+        self._said: list[tuple[Any, Any]] = []
+        """The messages that were asked with before, and what they say: a conversation only grows at its end."""
 
     async def wrap_model_request(self, ctx: Any, *, request_context: Any, handler: Any) -> Any:
         """Ask the model, unless it was asked before."""
         self._requests += 1
         asked = {
-            "messages": [_said(each) for each in request_context.messages],
+            "messages": self._told(request_context.messages),
             "model": request_context.model.model_name,
         }
 
@@ -49,17 +54,46 @@ class _DurableRun(Durable):
             response = await handler(request_context)
             return ModelMessagesTypeAdapter.dump_python([response], mode="json")
 
-        answer = await self._kept.once(f"{self._at}/model.{self._requests}", asked, make)
+        name = request_context.model.model_name
+        answer = await self._kept.once(f"{self._at}/model.{self._requests}", name, asked, make, _used)
         return ModelMessagesTypeAdapter.validate_python(answer)[0]
+
+    def _told(self, messages: Sequence[Any]) -> list[Any]:
+        """Return what messages say. What was said before is not looked at again, except the last, which may grow."""
+        known = self._said
+        found: list[Any] = []
+        for at, each in enumerate(messages):
+            same = at < min(len(known), len(messages) - 1) and known[at][0] is each
+            found.append(known[at][1] if same else fingerprint(_said(each)))
+        self._said = list(zip(messages[:-1], found[:-1], strict=True))
+        return found
 
     async def wrap_tool_execute(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Any) -> Any:
         """Call the tool, unless it was called before."""
 
         async def make() -> Any:
-            return to_jsonable_python(await handler(args))
+            try:
+                return {"value": to_jsonable_python(await handler(args))}
+            except ToolRetryError as error:  # what the model is told instead
+                return {"retry": to_jsonable_python(error.tool_retry.content)}
 
         asked = {"tool": call.tool_name, "args": to_jsonable_python(args)}
-        return await self._kept.once(f"{self._at}/tool.{self._requests}.{call.tool_call_id}", asked, make)
+        place = f"{self._at}/tool.{self._requests}.{call.tool_call_id}"
+        answer = await self._kept.once(place, call.tool_name, asked, make, lambda _answer: Usage(tool_calls=1))
+        if "retry" in answer:
+            raise ModelRetry(answer["retry"])
+        return answer["value"]
+
+
+def _used(answer: Any) -> Usage:
+    """Return what a response took, as JSON has it."""
+    used: dict[str, Any] = answer[0]["usage"]
+    return Usage(
+        requests=1,
+        input_tokens=used.get("input_tokens") or 0,
+        output_tokens=used.get("output_tokens") or 0,
+        cost=float(used.get("cost") or 0),
+    )
 
 
 _SAID = ("part_kind", "content", "tool_name", "args", "tool_call_id")

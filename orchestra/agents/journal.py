@@ -7,17 +7,21 @@ differs from what was recorded, the run has diverged: it goes on live from there
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from orchestra.errors import NotInStep
 from orchestra.model.current import Current, current
+from orchestra.model.usage import NOTHING_USED, Call, Usage
 
+DIVERGED = "agent.diverged"
 _journals: WeakKeyDictionary[Current, "Journal"] = WeakKeyDictionary()
 _VOLATILE = frozenset({"timestamp", "run_id", "conversation_id", "id", "instructions_id"})
 """Fields of messages that differ between two runs of the same."""
+_PLACE = re.compile(r"(?P<agent>.*)#(?P<run>\d+)/(?P<kind>model|tool)\.(?P<request>\d+)(\..*)?", re.DOTALL)
 
 
 class Journal:
@@ -28,39 +32,83 @@ class Journal:
         self._step = (lambda: None) if step is None else ref(step)
         self._counts: dict[str, int] = {}
         self._read = False
-        self.live = 0
-        """Calls that were made rather than read."""
-        self.diverged: list[str] = []
-        """Places whose request was not what had been recorded."""
+        self.spent = NOTHING_USED
+        """What the step's calls took so far, in this claim and in those before it."""
 
     def place(self, name: str) -> str:
         """Return where the next run of that name stands: the first, second … of this step."""
         count = self._counts[name] = self._counts.get(name, 0) + 1
         return f"{name[:100]}#{count}"
 
-    async def once(self, place: str, request: object, make: Callable[[], Awaitable[Any]]) -> Any:
+    async def once(
+        self,
+        place: str,
+        name: str,
+        request: object,
+        make: Callable[[], Awaitable[Any]],
+        price: Callable[[Any], Usage],
+    ) -> Any:
         """Return what a call came to, as JSON has it: from the journal, or made now and written down first.
 
         Args:
+            place: Where in the step the call stands.
+            name: Of the model or the tool.
             request: JSON that says what is asked; two that differ are two calls.
+            price: Says of an answer what it took.
         """
         step = self._step()
-        if step is None:
-            return await make()
         asked = fingerprint(request)
+        saved: Any = None if step is None else await self.kept(place)
+        if saved is not None and saved["asked"] == asked:
+            self._spend(saved)
+            return saved["answer"]
+        if saved is not None and step is not None:
+            step.emit(DIVERGED, {"place": place})
+            step.logger.warning("%s: the request at %s is not what is recorded; it is made again", DIVERGED, place)
+        answer = await make()
+        used = price(answer).model_dump(exclude_defaults=True)
+        entry = {"asked": asked, "answer": answer, "name": name, "usage": used}
+        if saved is not None:
+            entry["lost"] = _all_of(saved).model_dump(exclude_defaults=True)
+        self._spend(entry)
+        await self.keep(place, entry)
+        return answer
+
+    async def kept(self, place: str) -> Any:
+        """Return what was written down under a key; None when nothing was."""
+        step = self._step()
+        if step is None:
+            return None
         if not self._read:  # the store is synchronous, and others run on this loop; afterwards it is in memory
             await asyncio.to_thread(step.checkpoint.keys)
             self._read = True
-        saved: Any = step.checkpoint.load(None, place)
-        if saved is not None and saved["asked"] == asked:
-            return saved["answer"]
-        if saved is not None:
-            self.diverged.append(place)
-            step.logger.warning("agent.diverged: the request at %s is not what was recorded; it is made again", place)
-        self.live += 1
-        answer = await make()
-        await asyncio.to_thread(step.checkpoint.save, {"asked": asked, "answer": answer}, place)
-        return answer
+        return step.checkpoint.load(None, place)
+
+    async def keep(self, place: str, value: object) -> None:
+        """Write something down."""
+        step = self._step()
+        if step is not None:
+            await asyncio.to_thread(step.checkpoint.save, value, place)
+
+    def _spend(self, entry: dict[str, Any]) -> None:
+        self.spent += _all_of(entry)
+
+
+def _all_of(entry: dict[str, Any]) -> Usage:
+    """Return what a call took, with those that it stands in the place of."""
+    return Usage(**entry["usage"]) + Usage(**entry.get("lost", {}))
+
+
+def calls_of(step_id: str, saved: Mapping[str, Any]) -> list[Call]:
+    """Return the calls that a step has recorded, run by run, of what it has saved."""
+    found: list[Call] = []
+    for place, entry in saved.items():
+        at = _PLACE.fullmatch(place)
+        if at is not None and isinstance(entry, dict) and {"asked", "usage", "name"} <= entry.keys():
+            kind: Any = at["kind"]
+            used = _all_of(entry)  # pyright: ignore[reportUnknownArgumentType]
+            found.append(Call(step_id, at["agent"], int(at["run"]), kind, int(at["request"]), str(entry["name"]), used))  # pyright: ignore[reportUnknownArgumentType]
+    return sorted(found, key=lambda each: (each.agent, each.run, each.request, each.kind))
 
 
 def journal() -> Journal:

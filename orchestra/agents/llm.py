@@ -1,13 +1,14 @@
 """Answers of real models, by pydantic-ai; the extra ``agents``."""
 
 import asyncio
+import sys
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from orchestra.agents.agent import LlmAgent, McpServer
 from orchestra.agents.journal import Journal
-from orchestra.agents.usage import Usage
 from orchestra.errors import MissingExtra, ModelBusy
+from orchestra.model.current import current, in_step
 
 try:
     from pydantic_ai import Agent, Tool, UsageLimits
@@ -16,6 +17,7 @@ try:
     from pydantic_ai.settings import ModelSettings
 
     from orchestra.agents.durable import Durable
+    from orchestra.agents.following import Following
 except ImportError as error:
     raise MissingExtra("agents", f"a model ({error})") from error
 
@@ -26,13 +28,12 @@ _models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Model]] = WeakKe
 """Clients belong to the loop that they were first used on."""
 
 
-async def ask(agent: LlmAgent, model: str, prompt: str, output_type: Any, journal: Journal) -> tuple[Any, Usage]:
-    """Return the answer to a prompt, and what it took.
+async def ask(agent: LlmAgent, model: str, prompt: str, output_type: Any, journal: Journal, place: str) -> Any:
+    """Return the answer to a prompt. Its calls are kept in the journal, from a place there on.
 
     Raises:
         ModelBusy: The model asks to wait.
     """
-    place = journal.place(agent.name)
     inner: Agent[Any, Any] = Agent(
         _model(agent, model),
         name=agent.name,
@@ -42,7 +43,7 @@ async def ask(agent: LlmAgent, model: str, prompt: str, output_type: Any, journa
         model_settings=ModelSettings(**agent.settings),  # type: ignore[typeddict-item]
         tools=[_tool(agent, each) for each in agent.tools if not isinstance(each, McpServer)],
         toolsets=[_server(each) for each in agent.tools if isinstance(each, McpServer)],
-        capabilities=[Durable(journal, place)],
+        capabilities=[Durable(journal, place), *_followed(agent, place)],
     )
     try:
         result = await inner.run(prompt, usage_limits=UsageLimits(**agent.limits) if agent.limits else None)
@@ -51,12 +52,11 @@ async def ask(agent: LlmAgent, model: str, prompt: str, output_type: Any, journa
         if wait_s is None:
             raise
         raise ModelBusy(agent.name, str(error), wait_s) from error
-    used = result.usage
-    cost = float(used.cost or 0)
-    return result.output, Usage(
-        requests=used.requests, tool_calls=used.tool_calls, input_tokens=used.input_tokens,
-        output_tokens=used.output_tokens, cost=cost,
-    )  # fmt: skip
+    return result.output
+
+
+def _followed(agent: LlmAgent, place: str) -> list[Following]:
+    return [Following(current(), place)] if agent.stream and in_step() else []
 
 
 def _wait_s(error: ModelAPIError) -> float | None:
@@ -80,11 +80,14 @@ def _tool(agent: LlmAgent, tool: str | LlmAgent) -> Any:
 
 
 def _server(server: McpServer) -> Any:
-    from pydantic_ai import mcp
+    from pydantic_ai import mcp  # it takes long to import, and few need it
 
     if server.url is not None:
         return mcp.MCPToolset(server.url)
-    return mcp.MCPToolset(mcp.StdioTransport(command=server.command[0], args=list(server.command[1:])))  # type: ignore[attr-defined]
+    command, *args = server.command
+    # Not sys.stderr: Celery puts a proxy in its place, which no process can write to.
+    transport = mcp.StdioTransport(command=command, args=args, log_file=sys.__stderr__, keep_alive=False)  # type: ignore[attr-defined]
+    return mcp.MCPToolset(transport)
 
 
 def _model(agent: LlmAgent, name: str) -> Model:

@@ -17,7 +17,7 @@ from kombu import Consumer, Exchange, Queue
 logger = logging.getLogger(__name__)
 
 EXCHANGE = Exchange("orchestra.events", type="fanout", durable=False, delivery_mode="transient")
-GAP_S = 0.02
+GAP_S = 0.05
 """A process tells at most so often: between two words there may be any number of commits."""
 _PAUSE_S = 1.0
 _LISTEN_S = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orchestra.bus.calling import Caller
-from orchestra.errors import StoreUnavailable
+from orchestra.errors import NotDelivered, StoreUnavailable
 from orchestra.model.event import Event, matches, position
 
 logger = logging.getLogger(__name__)
@@ -18,6 +18,8 @@ _RENEW_S = 1.0
 SAVE_S = 0.25
 """How often the cursor is moved while events are delivered. What was delivered after the last time comes once more."""
 _IDLE_POLL_S = 0.25
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
+"""Between two times that an event is given to a handler that did not take it; doubled each time."""
 _MOST_ROWS = 200
 
 
@@ -43,7 +45,7 @@ class Subscriber:
 
     It goes on where it, or an earlier process under the same name, stopped. Several processes under one name take
     turns: one at a time delivers. A handler that raises, or takes too long, is logged with the event, which counts as
-    delivered.
+    delivered; one that raises NotDelivered gets the event again, and the events behind it wait.
 
     Args:
         deliver: Calls the handler with an event.
@@ -110,8 +112,8 @@ class Subscriber:
                     return False
             if self._closing:
                 return False
-            if matches(self.pattern, event.type):
-                self._hand(event)
+            if matches(self.pattern, event.type) and not self._hand(event):
+                return False
             if not self._holds():  # lost to another process while the handler took its time
                 return False
         self._seq = last
@@ -120,13 +122,38 @@ class Subscriber:
     def _holds(self) -> bool:
         return self._seq is not None
 
-    def _hand(self, event: Event) -> None:
-        try:
-            self._caller.call(lambda: self._deliver(event), self._limit_s)
-        except StoreUnavailable:
-            raise  # nothing to do with the event: it comes again when the store is back
-        except Exception:
-            logger.exception("The subscriber %r failed on %s", self.name, event)
+    def _hand(self, event: Event) -> bool:
+        """Give an event to the handler, until it takes it. False when this is not the process to do so any more."""
+        wait_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._caller.call(lambda: self._deliver(event), self._limit_s)
+            except StoreUnavailable:
+                raise  # nothing to do with the event: it comes again when the store is back
+            except NotDelivered as error:
+                pause_s = max(wait_s, error.after_s or 0.0)
+                logger.warning("Subscriber %r: %s; it is sent again in %.1f s", self.name, error, pause_s)
+                if not self._pause(pause_s):
+                    return False
+                wait_s = min(_LONGEST_PAUSE_S, wait_s * 2)
+            except Exception:
+                logger.exception("The subscriber %r failed on %s", self.name, event)
+                return True
+            else:
+                return True
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, holding the cursor. False when the wait was in vain."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._news.wait(min(_RENEW_S, left))
+            if self._closing:
+                return False
+            self._news.clear()
+            self._renew()
+            if not self._holds():
+                return False
+        return True
 
     def _take(self) -> bool:
         log = self._log

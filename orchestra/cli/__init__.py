@@ -9,6 +9,7 @@ import orchestra
 from orchestra.cli import store
 from orchestra.cli.beat import beat
 from orchestra.cli.demo.command import demo
+from orchestra.cli.dev import dev
 from orchestra.cli.doctor import doctor
 from orchestra.cli.events import events
 from orchestra.cli.flower import flower
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, submit, worker, beat, flower, events, doctor):
+for command in (demo, dev, run, submit, worker, beat, flower, events, doctor):
     app.command()(command)
 app.add_typer(runs, name="runs")
 app.add_typer(jobs, name="jobs")

@@ -47,7 +47,7 @@ def _examine(orch: Orchestrator) -> Iterator[Finding]:
     if parts.local is not None:
         yield Finding(Level.NOTE, "broker", "embedded: worker and broker are inside the program that makes it")
         return
-    of_the_broker = list(of_broker(orch.app, parts.served))
+    of_the_broker = list(of_broker(orch.app, parts.served, quorum=parts.given.quorum_queues))
     yield from of_the_broker
     redis = is_redis(str(orch.app.conf.broker_url or ""))
     yield from of_settings(orch.app.conf, redis=redis, adopted=parts.is_adopted)

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,37 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Plain lines, as in a pipe.")]
 Metadata = Annotated[
     list[str] | None, typer.Option("--metadata", "-m", metavar="KEY=VALUE", help="An entry; may be repeated.")
+]
+
+
+class LogFormat(StrEnum):
+    """What log lines look like."""
+
+    text = "text"
+    json = "json"
+
+
+Logs = Annotated[
+    LogFormat | None,
+    typer.Option("--log-format", help="Lines of text or of JSON; default ORCHESTRA_LOG_FORMAT, or text."),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        min=0,
+        max=65535,
+        help="Serve /metrics, /healthz and /readyz here; default ORCHESTRA_METRICS_PORT.",
+    ),
+]
+MetricsHost = Annotated[
+    str | None, typer.Option("--metrics-host", help="Address of that port; default 127.0.0.1; 0.0.0.0 for all.")
+]
+Heartbeat = Annotated[
+    Path | None,
+    typer.Option(
+        "--heartbeat", metavar="FILE", help="Write to this file every second while live: 'ready', or why it is not."
+    ),
 ]
 
 
@@ -40,6 +73,18 @@ def entries(given: Sequence[str] | None, option: str = "--metadata") -> dict[str
         if not (key and equals):
             raise InvalidOption(option, each, "key=value, such as team=billing")
     return {key: value(text) for _each, key, _equals, text in pairs}
+
+
+def duration(text: str, option: str) -> timedelta:
+    """Return the duration that a text says: ``90``, ``90s``, ``15m``, ``12h``.
+
+    Raises:
+        InvalidOption: It says none.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise InvalidOption(option, text, "a duration such as 90s or 5m") from None
 
 
 def since(text: str) -> Any:

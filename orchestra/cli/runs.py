@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from orchestra.errors import UnknownId
 from orchestra.explanation import explain, place
 from orchestra.model.record import RunRecord, StepRecord, moment
 from orchestra.model.status import WorkflowStatus
+from orchestra.model.usage import Usage, total
 
 runs = typer.Typer(name="runs", help="Runs: how far they are, what they wait for, control.", no_args_is_help=True)
 
@@ -69,10 +71,13 @@ def show(
         store = orch.parts.store
         steps, before = store.steps(record.id), store.predecessors(record.id)
         found = timeline.attempts(orch.history(run=record.id, limit=1_000_000))
+        calls = orch.get_run(record.id).calls
         if as_json:
             about = {**_row(record), "output": orch.get_run(record.id).output}
             about["steps"] = [_step(each, before.get(each.ref.n, ())) for each in steps]
             about["attempts"] = [timeline.to_json(each) for each in found]
+            about["usage"] = total(calls).model_dump()
+            about["calls"] = [{**asdict(each), "usage": each.usage.model_dump()} for each in calls]
             print(dump(about))
             return
         console = Console(highlight=False)
@@ -81,6 +86,8 @@ def show(
         console.print(Text(f"{record.id}  {record.status}"), soft_wrap=True)
         if record.error is not None:
             console.print(Text(f"{record.error.type}: {record.error}", style="red"), soft_wrap=True)
+        if calls:
+            console.print(Text(_used(total(calls))), soft_wrap=True)
         console.print(drawing.draw(record.name, steps, before), soft_wrap=True)
         if found:
             console.print()
@@ -190,6 +197,11 @@ def _step(step: StepRecord, before: Sequence[int]) -> dict[str, Any]:
         "error": None if step.error is None else {"type": step.error.type, "message": step.error.message},
         **{name: _iso(getattr(step, name)) for name in ("created_at", "due_at", "started_at", "completed_at")},
     }
+
+
+def _used(usage: Usage) -> str:
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    return f"{usage.requests:,} requests, {usage.tool_calls:,} tool calls, {tokens}, ${usage.cost:,.4f}"
 
 
 def _iso(at: float | None) -> str | None:

@@ -1,6 +1,7 @@
 """``orchestra submit`` and ``orchestra run``: tasks and workflows by their names."""
 
 import sys
+import time
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from orchestra.errors import SettingsError
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.task import NOTHING
 from orchestra.model.workflow import Workflow
+from orchestra.runtime.local import asleep
 
 What = Annotated[
     str, typer.Argument(metavar="FILE|MODULE:NAME", help="A workflow or a task: flows.py, flows.py:survey, flows:size.")
@@ -39,12 +41,14 @@ def submit(
     as_json: Json = False,
 ) -> None:
     """Submit a workflow or a task to the workers, and print the id of its run."""
-    orch, found = _given(what, app)
+    with asleep():
+        orch, found = _given(what, app)
     with orch:
-        if orch.parts.local is not None:
+        if orch.parts.local is not None and not _is_served(orch):
             raise SettingsError(
-                "this orchestrator is embedded: what is submitted would end with this command. Use orchestra run,"
-                " or give it a broker and a store (ORCHESTRA_BROKER, ORCHESTRA_STORE)"
+                "this orchestrator is embedded, and nobody else serves its store: what is submitted would end with this"
+                " command. Use orchestra run; or start orchestra dev, and set ORCHESTRA_STORE as it says; or give"
+                " it a broker and a store (ORCHESTRA_BROKER, ORCHESTRA_STORE)"
             )
         run_id = _submit(orch, found, input, arg, priority, metadata, key)
         if not wait:
@@ -70,8 +74,15 @@ def run(
     to stderr. The exit status is 0 when the run completed, 1 when it did not.
     """
     orch, found = _given(what, app)
+    if orch.parts.local is not None:
+        orch.parts.local.wake()
     with orch:
         _follow(orch, _submit(orch, found, input, arg, priority, metadata, key), plain, as_json)
+
+
+def _is_served(orch: Orchestrator) -> bool:
+    now = time.time()
+    return any(lease.expires_at > now for lease in orch.parts.store.leases())
 
 
 def _given(what: str, app: str | None) -> tuple[Orchestrator, Any]:

@@ -10,23 +10,42 @@ from orchestra.client import Orchestrator
 from orchestra.errors import SettingsError
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.workflow import Workflow
+from orchestra.runtime.local import asleep
+from orchestra.telemetry.watch import ProcessWatch
 
 
 def load(target: str | None) -> Orchestrator:
     """Return the orchestrator that ``module:attribute`` names; without one, that of the settings.
 
-    The current folder is importable, as it is for ``python -m``.
+    The current folder is importable, as it is for ``python -m``. An embedded one does not begin to work.
 
     Raises:
         SettingsError: There is no such module or attribute, or it is no Orchestrator.
     """
-    if target is None:
-        return Orchestrator()
-    found = attribute(target, "--app")
+    with asleep():
+        found = Orchestrator() if target is None else attribute(target, "--app")
     if not isinstance(found, Orchestrator):
         raise SettingsError(f"--app {target!r} is a {type(found).__name__}, not an Orchestrator")
-    found.parts.registry.modules.add(target.partition(":")[0].partition(".")[0])
+    if target is not None:
+        found.parts.registry.modules.add(target.partition(":")[0].partition(".")[0])
     return found
+
+
+def watched(orch: Orchestrator, host: str | None, port: int | None, heartbeat: Path | None) -> ProcessWatch:
+    """Return what watches the worker or beat that this process becomes, with what the command line says of it.
+
+    Raises:
+        SettingsError: It is embedded.
+    """
+    watch = orch.parts.watch
+    if watch is None:
+        raise SettingsError(
+            "this orchestrator is embedded: its worker and its beat are inside the program that makes it."
+            " Give it a broker and a store (ORCHESTRA_BROKER, ORCHESTRA_STORE) to run them as processes of their own"
+        )
+    watch.host, watch.port = host or watch.host, watch.port if port is None else port
+    watch.heartbeat = heartbeat
+    return watch
 
 
 def attribute(target: str, option: str) -> object:

@@ -1,6 +1,8 @@
 """Watching: a run until its end, live on a terminal, as plain lines in a pipe."""
 
+import threading
 import time
+from collections.abc import Callable, Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,6 +19,8 @@ from orchestra.model.task import WorkflowRun
 
 _REFRESH_S = 0.2
 _SHOWN = 8
+_LONGEST_TAIL = 60
+_LAST_WORDS_S = 1.0
 
 
 def watch(orch: Orchestrator, run_id: str, *, plain: bool, console: Console) -> WorkflowRun:
@@ -37,24 +41,60 @@ def status_of(run: WorkflowRun) -> int:
 def _lines(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
     names: dict[str, str] = {}
     single = run.record.single
+
+    def show(step_id: str, text: str) -> None:
+        name = names.get(run.id if single else step_id, step_id)
+        console.print(Text(f"{name}: {text}"), soft_wrap=True)
+
+    texts = Texts(run, show)
     for event in follow_log(orch, 0, run.id):
         if event.task_id is not None and event.task_id not in names:
             names = {run.id if single else str(each.ref): each.name for each in orch.parts.store.steps(run.id)}
         console.print(Text(line(event, names)), soft_wrap=True)
         # A task that was submitted alone has no workflow events, but the id of its run.
         if event.type in RUN_ENDS or (event.task_id == run.id and event.type in TASK_ENDS):
+            texts.join(_LAST_WORDS_S)
             return
 
 
+class Texts(threading.Thread):
+    """What the steps of a run write while they run: shown line by line, and the end of each.
+
+    Args:
+        show: Gets a step's id and a line.
+    """
+
+    def __init__(self, run: WorkflowRun, show: Callable[[str, str], object] = lambda _step_id, _line: None) -> None:
+        super().__init__(name="orchestra-texts", daemon=True)
+        self._run, self._show = run, show
+        self._open: dict[tuple[str, str], str] = {}
+        self.tails: dict[str, str] = {}
+        """By step, the last words."""
+        self.start()
+
+    def run(self) -> None:
+        for piece in self._run.stream():
+            whose = (piece.step_id, piece.by)
+            before = self._open.get(whose, "") if piece.offset else ""
+            *lines, self._open[whose] = (before + piece.text).split("\n")
+            self.tails[piece.step_id] = self._open[whose][-_LONGEST_TAIL:] or self.tails.get(piece.step_id, "")
+            for each in lines:
+                self._show(piece.step_id, each)
+        for (step_id, _by), rest in self._open.items():
+            if rest:
+                self._show(step_id, rest)
+
+
 def _live(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
-    with Live(_picture(orch, run), console=console, refresh_per_second=10) as live:
+    tails = Texts(run).tails
+    with Live(_picture(orch, run, tails), console=console, refresh_per_second=10) as live:
         while not run.status.ended:
             time.sleep(_REFRESH_S)
-            live.update(_picture(orch, run))
-        live.update(_picture(orch, run))
+            live.update(_picture(orch, run, tails))
+        live.update(_picture(orch, run, tails))
 
 
-def _picture(orch: Orchestrator, run: WorkflowRun) -> Group:
+def _picture(orch: Orchestrator, run: WorkflowRun, tails: Mapping[str, str]) -> Group:
     record = run.record
     counts = orch.counts(run.id)
     total = sum(counts.values())
@@ -71,7 +111,8 @@ def _picture(orch: Orchestrator, run: WorkflowRun) -> Group:
     rows = Table.grid(padding=(0, 2))
     running = orch.running(run.id) if not record.status.ended else []
     for each in running[:_SHOWN]:
-        rows.add_row("  ▶", Text(each.name), Text((each.worker or "").partition("/")[0], style="dim"))
+        worker = Text((each.worker or "").partition("/")[0], style="dim")
+        rows.add_row("  ▶", Text(each.name), worker, Text(tails.get(str(each.ref), ""), style="italic"))
     if len(running) > _SHOWN:
         rows.add_row("", f"and {len(running) - _SHOWN} more")
     if counts.get(TaskStatus.RETRYING):

@@ -50,13 +50,20 @@ class Vanished:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The worker was told to go, and leaves the step to another one. Neither an attempt nor a crash."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """The step turned into others: the parts of a map, or a sub-workflow."""
 
     expansion: Expansion
 
 
-Outcome: TypeAlias = Done | Raised | NotFound | Vanished | Spread
+Outcome: TypeAlias = Done | Raised | NotFound | Vanished | GivenBack | Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +94,11 @@ class Rescheduled:
 
 @dataclass(frozen=True, slots=True)
 class Reopened:
-    """The step is ready again at once, one crash richer."""
+    """The step is ready again at once."""
 
     reason: str
+    crashed: bool = True
+    """Whether its worker did not survive it. One that was given back has no error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,8 @@ def decide(
             return Failed(error) if delay is None else Rescheduled(error, delay)
         case NotFound(error, elsewhere):
             return Rescheduled(error, ELSEWHERE_S, attempted=False) if elsewhere else Failed(error, attempted=False)
+        case GivenBack(reason):
+            return Reopened(reason, crashed=False)
         case Vanished(reason):
             if crashes + 1 < max_crashes:
                 return Reopened(reason)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestra.errors import InvalidOption, NotInStep
+from orchestra.model.event import check_custom
 from orchestra.model.ids import StepRef
 from orchestra.model.options import text as checked_text
 from orchestra.model.record import RunRecord, moment
@@ -27,8 +28,20 @@ class Keeper(Protocol):
         """Return the keys of all checkpoints."""
         ...
 
+    def earlier(self, metadata: Mapping[str, object], key: str, limit: int) -> list[object]:
+        """Return checkpoints of earlier runs."""
+        ...
+
     def tell(self, share: float | None, message: str) -> None:
         """Keep progress."""
+        ...
+
+    def emit(self, event_type: str, data: Mapping[str, object]) -> None:
+        """Write an event of the step to the log."""
+        ...
+
+    def say(self, text: str, by: str) -> None:
+        """Give a piece of text to those who follow the step."""
         ...
 
     def run(self) -> RunRecord:
@@ -37,6 +50,10 @@ class Keeper(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether somebody has asked the step to stop."""
+        ...
+
+    def leave_early(self) -> None:
+        """Raise LeftEarly if the worker was told to go."""
         ...
 
 
@@ -139,6 +156,17 @@ class Current:
         any more. Cheap enough for every turn of a loop."""
         return self._keeper.stop_requested()
 
+    def safe_point(self) -> None:
+        """Let the body be left here, when its worker was told to stop: right after a checkpoint, as a rule.
+
+        Another worker then begins it again at once, and it goes on from what it has saved. Otherwise this does nothing,
+        and is cheap enough for every turn of a loop.
+
+        Raises:
+            LeftEarly: The worker was told to stop. Let it pass.
+        """
+        self._keeper.leave_early()
+
     def progress(self, share: float | None, message: str = "") -> None:
         """Say how far it is: a share from 0 to 1 (None: not known), and a text for people.
 
@@ -148,12 +176,37 @@ class Current:
             raise InvalidOption("share", share, "a number from 0 to 1, or None")
         self._keeper.tell(share, message)
 
+    def say(self, text: str, by: str = "") -> None:
+        """Give the next piece of a text to those who follow the step (``task.stream()``). Nothing of it is kept.
+
+        ``by`` says whose text it is, for a step that writes several.
+        """
+        self._keeper.say(text, by)
+
+    def emit(self, event: str, data: Mapping[str, object] | None = None) -> None:
+        """Write a custom event to the log that names run and step: handlers of every process hear it."""
+        self._keeper.emit(check_custom(event), dict(data or {}))
+
+    def earlier(self, metadata: Mapping[str, object], key: str = "default", limit: int = 10) -> list[object]:
+        """Return what steps of earlier runs saved under a checkpoint key, oldest first.
+
+        Args:
+            metadata: Entries that the metadata of those runs must have.
+            limit: How many runs to look at, the newest.
+        """
+        return self._keeper.earlier(metadata, checked_text("key", key), limit)
+
     def __repr__(self) -> str:
         return f"<Current {self.name!r} {self.step_id} claim {self.claim}>"
 
 
 running: ContextVar[Callable[[], Current] | None] = ContextVar("orchestra_current", default=None)
 """Set by the runtime around each body: makes the step's ``Current`` when it is asked for."""
+
+
+def in_step() -> bool:
+    """Whether the body of a step runs here."""
+    return running.get() is not None
 
 
 def current() -> Current:

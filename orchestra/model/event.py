@@ -1,5 +1,6 @@
 """Events: what happened, as readers of the log and handlers see it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,6 +49,24 @@ class Event:
     job_id: str | None = None
     worker: str | None = None
     data: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+def cut(data: Mapping[str, object], limit: int) -> Mapping[str, object]:
+    """Return what an event says in at most about so many characters of JSON; the longest values of it are cut.
+
+    What was cut is text that ends with an ellipsis.
+    """
+    texts = {name: json.dumps(value, ensure_ascii=False, default=str) for name, value in data.items()}
+    if sum(map(len, texts.values())) <= limit:
+        return data
+    left, found = limit, dict(data)
+    for at, name in enumerate(sorted(texts, key=lambda each: len(texts[each]))):
+        share = left // (len(texts) - at)
+        if len(texts[name]) > share:
+            value = data[name]
+            found[name] = f"{value if isinstance(value, str) else texts[name]}"[:share] + "…"
+        left -= min(len(texts[name]), share)
+    return found
 
 
 def position(event_id: str) -> tuple[int, int]:

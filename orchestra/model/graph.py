@@ -1,10 +1,11 @@
 """Graphs: what a workflow lowers to, whichever of the ways it was written in, and the builder behind ``@workflow``."""
 
 import inspect
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from orchestra.errors import DefinitionError, InvalidOption, UntraceableInput
@@ -259,7 +260,15 @@ def takes_input(agent: object) -> bool:
     if not callable(agent):
         return True
     try:
-        return bool(inspect.signature(agent).parameters)
+        return _has_parameters(agent)
+    except TypeError:
+        return _has_parameters.__wrapped__(agent)  # it has no hash
+
+
+@lru_cache(maxsize=1024)
+def _has_parameters(function: Callable[..., object]) -> bool:
+    try:
+        return bool(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return True  # a built-in that does not tell
 

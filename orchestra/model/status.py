@@ -62,9 +62,13 @@ FOLLOWS: Mapping[TaskStatus, frozenset[TaskStatus]] = {
 """Which status may follow which. Nothing else ever happens to a step."""
 
 AGAIN: Mapping[TaskStatus, frozenset[TaskStatus]] = {
-    status: frozenset({_S.PENDING, _S.QUEUED, _S.WAITING}) for status in (_S.FAILED, _S.CANCELLED, _S.SKIPPED)
+    **{each: frozenset({_S.PENDING, _S.QUEUED, _S.WAITING}) for each in (_S.FAILED, _S.CANCELLED, _S.SKIPPED)},
+    _S.COMPLETED: frozenset({_S.QUEUED}),
 }
-"""What a retry by hand makes of a step whose run has ended; it begins a new generation of the step."""
+"""What a retry by hand makes of a step whose run has ended; it begins a new generation of the step.
+
+What completed runs again only where it was the last part of a step that was cancelled meanwhile, to give it its output.
+"""
 
 TERMINAL = frozenset(status for status, nexts in FOLLOWS.items() if not nexts)
 OPEN = frozenset(TaskStatus) - TERMINAL

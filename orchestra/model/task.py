@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
@@ -11,9 +11,11 @@ from orchestra.model import options, reference
 from orchestra.model.graph import StepOptions, display_name
 from orchestra.model.ids import StepRef, new_id
 from orchestra.model.options import DEFAULT_PRIORITY, Duration
+from orchestra.model.piece import Piece
 from orchestra.model.record import ErrorInfo, Progress, RunRecord, StepRecord, moment
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
+from orchestra.model.usage import Call, Usage, total
 
 
 class _Nothing:
@@ -33,6 +35,8 @@ class Owner(Protocol):
     def read_output(self, run: RunRecord) -> object: ...
     def read_steps(self, run_id: str) -> list[StepRecord]: ...
     def read_progress(self, run_id: str) -> Mapping[int, Progress]: ...
+    def read_calls(self, run_id: str) -> list[Call]: ...
+    def follow(self, run_id: str, ended: Callable[[], bool], step_id: str | None = None) -> Iterator[Piece]: ...
     def decode(self, text: str) -> object: ...
     def wait_step(self, ref: StepRef, timeout_s: float | None) -> StepRecord: ...
     def wait_run(self, run_id: str, timeout_s: float | None) -> RunRecord: ...
@@ -59,7 +63,8 @@ class Task:
         timeout: Time limit of one attempt, seconds or a timedelta; default none.
         queue: Which queue it goes to; default the orchestrator's.
         fallback: What is called instead, with the same input, when the task has failed for good; its output is taken.
-        callback: Called once with the ended task, whatever the end, in the process that submitted it.
+        callback: Called once with the ended task, whatever the end: a function, in the process that submitted it; or
+            the name of one, ``module:function``, which becomes a task of its own on the workers.
 
     Raises:
         InvalidOption: An option has a value that it cannot have.
@@ -79,12 +84,12 @@ class Task:
         timeout: Duration | None = None,
         queue: str | None = None,
         fallback: object = None,
-        callback: Callable[["Task"], object] | None = None,
+        callback: Callable[["Task"], object] | str | None = None,
     ) -> None:
         if agent is None or not (callable(agent) or isinstance(agent, str)):
             raise InvalidOption("agent", agent, "something to call: a function, a @task, a Celery task or its name")
-        if callback is not None and not callable(callback):
-            raise InvalidOption("callback", callback, "a function of one argument, the ended task")
+        if callback is not None and not callable(callback) and not (isinstance(callback, str) and ":" in callback):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidOption("callback", callback, "a function of one argument, the ended task, or module:function")
         own = getattr(agent, "step_options", StepOptions())
         self.options = StepOptions.of(priority, queue, retry, timeout, fallback).over(own)
         self.id = new_id() if id is None else options.text("id", id)
@@ -217,6 +222,36 @@ class Task:
             return None
         return self._owner.read_progress(self._ref.run_id).get(self._ref.n)
 
+    def stream(self) -> Iterator[Piece]:
+        """Return what its body writes from now on (``current().say``, agents with ``stream=True``), until it has ended.
+
+        Nothing of it is kept: what was written before, or comes while the broker is away, is not heard, and ``offset``
+        tells. The whole is in the ``output``.
+        """
+        if self._owner is None or self._ref is None:
+            raise InvalidOption("stream", self.name, "a task that was submitted")
+        return self._owner.follow(self._ref.run_id, lambda: self.status.ended, str(self._ref))
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls of models and tools that agents made in it and that are recorded: in order, agent by agent.
+
+        With those of the steps that it became, if it became a workflow.
+        """
+        if self._owner is None or self._ref is None:
+            return []
+        its = {self._ref}
+        for each in self._owner.read_steps(self._ref.run_id):  # what a step became comes after it
+            if each.parent is not None and StepRef(each.ref.run_id, each.parent) in its:
+                its.add(each.ref)
+        ids = set(map(str, its))
+        return [each for each in self._owner.read_calls(self._ref.run_id) if each.step_id in ids]
+
+    @property
+    def usage(self) -> Usage:
+        """What these calls took together: requests, tool calls, tokens, and their price in US dollars."""
+        return total(self.calls)
+
     def wait(self, timeout: Duration | None = None) -> "Task":
         """Wait until the task has ended, however it ended, and return it.
 
@@ -300,6 +335,20 @@ class WorkflowRun:
         """The output of the last step, or a dict by name when several are last; None until the run has completed."""
         record = self.record
         return self._owner.read_output(record) if record.status is WorkflowStatus.COMPLETED else None
+
+    def stream(self) -> Iterator[Piece]:
+        """Return what its steps write from now on, until the run has ended; as ``stream`` of a task."""
+        return self._owner.follow(self.id, lambda: self.status.ended)
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls of models and tools that its agents made and that are recorded: step by step, agent by agent."""
+        return self._owner.read_calls(self.id)
+
+    @property
+    def usage(self) -> Usage:
+        """What these calls took together: requests, tool calls, tokens, and their price in US dollars."""
+        return total(self.calls)
 
     @property
     def error(self) -> ErrorInfo | None:

@@ -10,7 +10,7 @@ from typing import cast
 from orchestra.errors import ContradictoryOrder, CyclicDependency, DuplicateName, InvalidOption, UnknownDependency
 from orchestra.model import options, template
 from orchestra.model.condition import check
-from orchestra.model.function import WorkflowFunction
+from orchestra.model.function import BoundWorkflow, WorkflowFunction
 from orchestra.model.graph import Graph, GraphStep, check_on_failure, takes_input
 from orchestra.model.ids import new_id
 from orchestra.model.task import NOTHING, Task
@@ -24,6 +24,17 @@ class ExecutionPattern(StrEnum):
     """In the given order; each without an input of its own gets the output of the one before."""
     PARALLEL = "PARALLEL"
     """As early as the dependencies allow."""
+    SUPERVISOR = "SUPERVISOR"
+    """The agent of the first task hands work to those of the others, sees what came of it, and ends."""
+    COLLABORATIVE = "COLLABORATIVE"
+    """The agents of the tasks take turns on one shared text, until all of them are content with it."""
+
+
+TEAMS = {
+    ExecutionPattern.SUPERVISOR: "orchestra.agents.patterns.team:supervise",
+    ExecutionPattern.COLLABORATIVE: "orchestra.agents.patterns.team:collaborate",
+}
+"""By pattern, what the workflow's tasks are given to."""
 
 
 class Workflow:
@@ -87,12 +98,28 @@ class Workflow:
             ContradictoryOrder: The pattern is SEQUENTIAL, and a task stands before one that it depends on.
             UntraceableInput, UnserialisableInput: An input cannot become a template.
         """
+        if pattern in TEAMS:
+            return self._team(pattern, given)
         sequential = pattern is ExecutionPattern.SEQUENTIAL
         # In a sequence only the first task has no predecessor.
         steps = [
             self._step(position, NOTHING if sequential and position else given) for position in range(len(self.tasks))
         ]
         return Graph(self.id, self.name, _in_order(steps) if sequential else steps, None, self.on_failure)
+
+    def _team(self, pattern: ExecutionPattern, given: object) -> Graph:
+        """Lower it to one step, which becomes the rounds of its agents."""
+        for each in self.tasks:
+            if not hasattr(each.agent, "instructions"):
+                raise InvalidOption("agent", each.agent, f"an agent(…) for each task of a {pattern} workflow")
+        if any(self._after):
+            raise InvalidOption("dependencies", self.dependencies, f"none: the agents of a {pattern} workflow decide")
+        goal = self.tasks[0].input if given is NOTHING else given
+        if goal is NOTHING:
+            raise InvalidOption("input", None, "what the agents are to do, with the workflow or its first task")
+        members = [{"name": each.name, "agent": each.agent, "input": _own_input(each, goal)} for each in self.tasks]
+        args = [_template(goal, _no_step), template.encode(members, _no_step)]
+        return Graph(self.id, self.name, [GraphStep(self.id, self.name, TEAMS[pattern], args, {}, frozenset())])
 
     def _step(self, position: int, given: object) -> GraphStep:
         task = self.tasks[position]
@@ -157,7 +184,7 @@ def single(task: Task) -> Graph:
 
 
 def graph_of(
-    workflow: Workflow | WorkflowFunction[...],
+    workflow: Workflow | WorkflowFunction[...] | BoundWorkflow,
     given: object,
     kwargs: Mapping[str, object] | None,
     pattern: ExecutionPattern,
@@ -177,8 +204,17 @@ def graph_of(
             if pattern is not ExecutionPattern.PARALLEL:
                 raise InvalidOption("pattern", pattern, "PARALLEL: the calls of an @workflow function say the order")
             return workflow.graph(*(() if given is NOTHING else (given,)), **(kwargs or {}))
+        case BoundWorkflow():
+            if given is not NOTHING or kwargs or pattern is not ExecutionPattern.PARALLEL:
+                raise InvalidOption("input", given, "no input, kwargs or pattern beside a workflow that has them")
+            return workflow.graph
         case _:  # pyright: ignore[reportUnnecessaryComparison]
             raise InvalidOption("workflow", workflow, "a Workflow or a function decorated with @workflow")
+
+
+def _own_input(task: Task, goal: object) -> str | None:
+    """Return what a member of a team was given for itself."""
+    return task.input if isinstance(task.input, str) and task.input is not goal else None
 
 
 def _no_step(_value: object) -> None:

@@ -12,13 +12,22 @@ from typing import Any, TypeVar
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
 
-from orchestra.engine.outcome import Done, NotFound, Outcome, Raised, Spread
+from orchestra.engine.outcome import Done, GivenBack, NotFound, Outcome, Raised, Spread
 from orchestra.engine.plan import StepInput, plan
 from orchestra.engine.rows import Expansion, of_elements, of_plan
-from orchestra.errors import DefinitionError, ModelBusy, StoreUnavailable, TaskNotFound, TaskTimedOut, TooManyRounds
+from orchestra.errors import (
+    DefinitionError,
+    LeftEarly,
+    ModelBusy,
+    StoreUnavailable,
+    TaskNotFound,
+    TaskTimedOut,
+    TooManyRounds,
+)
 from orchestra.model.condition import holds
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
+from orchestra.model.piece import Piece
 from orchestra.model.record import ErrorInfo
 from orchestra.model.workflow import Workflow
 from orchestra.runtime.body import error_info, inside
@@ -27,9 +36,10 @@ from orchestra.runtime.current import Keeping, keeping
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.interrupting import Interrupter
 from orchestra.runtime.loop import stoppable
-from orchestra.runtime.publisher import HEADER
+from orchestra.runtime.observing import Tracing, attempt, carried_by, carrying
 from orchestra.runtime.quarantine import SUSPECT_FROM, Room, enter, leave
 from orchestra.runtime.registry import GENERIC, Registry, calling_by
+from orchestra.runtime.routing import HEADER
 from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
 
 logger = logging.getLogger(__name__)
@@ -84,6 +94,8 @@ class Adapter:
         self._monotonic, self._sleep, self._enter, self._leave = monotonic, sleep, enter, leave
         self.heard: Callable[[], object] = lambda: None
         """Called for each message; set by a reconciler that shares the process with the bodies."""
+        self.say: Callable[[Piece], object] = lambda _piece: None
+        """Gives what bodies say to those who follow."""
         self.held: dict[ClaimRef, Held] = {}
         """What runs in this process."""
         self._beginning: list[MessageRef] = []
@@ -92,6 +104,11 @@ class Adapter:
         self._interrupter = Interrupter(self._standing)
         self.lease_s = 5.0
         """How long workers' leases last."""
+        self.monitored = registry.travels
+        """Whether monitors see what happens to messages; for embedded workers there is none, as a rule."""
+        self.leaving: Callable[[], bool] = lambda: False
+        self.tracing: Tracing | None = None
+        """Whether the worker was told to go."""
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
 
@@ -148,11 +165,13 @@ class Adapter:
         cycle, timeout_s = self.cycle, claimed.row.timeout_s
 
         def make() -> Keeping:
-            return Keeping(cycle.store, claimed, cycle.clock, cycle.worker, lambda: not self.holds(claimed.claim))
+            superseded = lambda: not self.holds(claimed.claim)  # noqa: E731
+            return Keeping(cycle.store, claimed, cycle.clock, cycle.worker, superseded, self.leaving, self.say)
 
         ends_at = None if timeout_s is None else cycle.clock() + timeout_s
         stopping = stoppable(partial(self._interrupter.over, claimed.claim))
-        with calling_by(self.registry), keeping(make, claimed, ends_at), inside(claimed), stopping:
+        traced = attempt(self.tracing, claimed)
+        with traced, calling_by(self.registry), keeping(make, claimed, ends_at), inside(claimed), stopping:
             yield
 
     def _standing(self) -> Sequence[ClaimRef]:
@@ -212,6 +231,7 @@ class Adapter:
             )
         except DefinitionError as error:
             return Raised(error_info(error), final=True)
+        compiled = carrying(compiled, carried_by(claimed))
         run_id = claimed.claim.ref.step.run_id
         first_n, first_join = patiently(
             lambda: self.cycle.store.reserve(run_id, len(compiled.steps), len(compiled.joins)), self._sleep
@@ -238,11 +258,10 @@ class Adapter:
         """The body asked to be tried again (``self.retry``, ``autoretry_for``), with or without an error."""
         claimed = getattr(request, CLAIM, None)
         if claimed is not None:
-            why = ErrorInfo("Retry", "the body asked to be tried again") if error is None else error_info(error)
-            self._record(request, claimed, Raised(why, retry_after_s=getattr(request, RETRY_AFTER, 0.0)))
+            self._record(request, claimed, _asked(error, getattr(request, RETRY_AFTER, 0.0)))
         else:
             # The parent stopped its child, because it lost the broker or is told to go.
-            self._child_gone(request, error)
+            self._child_gone(request, error, "its worker stopped it")
 
     def revoked(self, request: Any) -> None:
         """Celery refused to run the step, or stopped it, because somebody revoked its id."""
@@ -303,8 +322,12 @@ class Adapter:
         if held is not None:
             self._leave(held.place)
 
-    def _child_gone(self, request: Any, error: BaseException | None) -> None:
-        """Say in the parent how the claim of its child ended, if the child still held one."""
+    def _child_gone(self, request: Any, error: BaseException | None, stopped: str | None = None) -> None:
+        """Say in the parent how the claim of its child ended, if the child still held one.
+
+        Args:
+            stopped: Why the parent itself ended the child, if it did.
+        """
         if getattr(request, _SETTLED, False):
             return  # Celery reports a time limit twice, and a new claim may stand by now
         setattr(request, _SETTLED, True)
@@ -319,8 +342,21 @@ class Adapter:
             return
         if isinstance(error, TimeLimitExceeded):
             self._record(None, claimed, _outcome(error, claimed))
+        elif stopped is not None or self.leaving():
+            patiently(lambda: self.cycle.give_back(claimed.claim, stopped or str(error)), self._sleep)
         else:
             patiently(lambda: self.cycle.vanish(claimed.claim, str(error)), self._sleep)
+
+
+def _asked(error: BaseException | None, after_s: float) -> Outcome:
+    """What it means that a body asked to be run again."""
+    match error:
+        case None:
+            return Raised(ErrorInfo("Retry", "the body asked to be tried again"), retry_after_s=after_s)
+        case LeftEarly():
+            return GivenBack(str(error))
+        case _:
+            return Raised(error_info(error), retry_after_s=after_s)
 
 
 def is_step(request: Any) -> bool:

@@ -55,7 +55,7 @@ def own_app(broker: str, queue: str, *, priorities: bool = True) -> Celery:
         **_COMMON,
         task_default_queue=queue,
         task_queue_max_priority=MAX_PRIORITY if priorities else None,
-        broker_transport_options=transport_options(broker, {}),
+        broker_transport_options=transport_options(broker, {"takes_many": True}),
     )
     app.finalize()
     return app

@@ -30,7 +30,7 @@ from celery.concurrency.base import BasePool
 from celery.exceptions import ImproperlyConfigured
 
 from orchestra.runtime.bridge import BodyThreads, Trace, TracerThread
-from orchestra.runtime.loop import Abandoned, BodyLoop, wait
+from orchestra.runtime.loop import Abandoned, BodyLoop, in_coroutine, wait
 from orchestra.runtime.pool import Job, perform
 from orchestra.runtime.threads import wake_consumer
 
@@ -63,9 +63,7 @@ class AsyncioPool(BasePool):
 
     def on_start(self) -> None:
         """Start the threads, and make every ``async def`` task of the application one that the tracer can call."""
-        self.app.finalize()
-        for task in self.app.tasks.values():
-            bridge_task(task)
+        bridge_tasks(self.app)
         self._tracers = [TracerThread(f"orchestra-tracer-{n}", self._prepare) for n in range(1, TRACERS + 1)]
 
     def on_apply(
@@ -186,6 +184,13 @@ class AsyncioPool(BasePool):
         self._bodies.stop()
 
 
+def bridge_tasks(app: Any) -> None:
+    """Make the workers of an application wait for what its ``async def`` tasks come to, on whatever pool."""
+    app.finalize()
+    for task in app.tasks.values():
+        bridge_task(task)
+
+
 def bridge_task(task: Any) -> bool:
     """Make the tracer wait for the coroutine of an ``async def`` task; False for a plain one.
 
@@ -200,7 +205,8 @@ def bridge_task(task: Any) -> bool:
 
     @functools.wraps(run)
     def bridged(*args: Any, **kwargs: Any) -> Any:
-        return wait(run(*args, **kwargs))
+        coroutine = run(*args, **kwargs)
+        return coroutine if in_coroutine() else wait(coroutine)  # a coroutine that calls the task awaits it itself
 
     bridged.__dict__["orchestra_bridged"] = True
     setattr(task, name, bridged)

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from celery import Celery, bootsteps
@@ -25,7 +24,9 @@ from orchestra.model.record import JobRecord
 from orchestra.model.schedule import JobStatus, Schedule, ScheduleType
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.jobs import STOCK
+from orchestra.runtime.observing import Watch
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import GENERIC
 from orchestra.runtime.scheduler import Scheduler, SchedulerThread, Stoppable
@@ -69,6 +70,11 @@ class BeatScheduler(CeleryScheduler):
         return wait
 
     turn = tick
+
+    @property
+    def reconciler(self) -> Reconciler:
+        """The one that turns with it."""
+        return self._jobs.reconciler
 
     @property
     def info(self) -> str:
@@ -127,49 +133,36 @@ class Reconciling:
     """Turns a scheduler and a reconciler: while no worker lives, somebody has to see what becomes of their steps."""
 
     def __init__(self, inner: Stoppable, adapter: Adapter) -> None:
-        self._inner, self._reconciler = inner, Reconciler(adapter, worker=None, lease_s=adapter.lease_s)
+        self._inner, self.reconciler = inner, Reconciler(adapter, worker=None, lease_s=adapter.lease_s)
         self._inner_at = 0.0
 
     def turn(self) -> float:
         """Turn each that is due, and return how many seconds the next turn may wait."""
         if time.monotonic() >= self._inner_at:
             self._inner_at = time.monotonic() + self._inner.turn()
-        wait = self._reconciler.turn()
+        wait = self.reconciler.turn()
         return max(0.0, min(wait, self._inner_at - time.monotonic()))
 
 
-class Heartbeat:
-    """Touches a file after each turn that reached the store, for a probe to look at."""
-
-    def __init__(self, inner: Stoppable, path: Path) -> None:
-        self._inner, self._path = inner, path
-
-    def turn(self) -> float:
-        """Turn, and say so."""
-        wait = self._inner.turn()
-        self._path.touch()
-        return wait
-
-
-def run_beat(
-    app: Celery, adapter: Adapter, *, stock: bool, heartbeat: Path | None, ready: Callable[[], object]
-) -> None:
+def run_beat(app: Celery, adapter: Adapter, watch: Watch, *, stock: bool, ready: Callable[[], object]) -> None:
     """Be a beat until told to stop by SIGTERM or Ctrl-C.
 
     Args:
         stock: Look after the application's own ``beat_schedule`` as well.
-        heartbeat: A file to touch after each turn.
     """
-    inner: Any = BeatScheduler(app) if stock else Reconciling(Scheduler(adapter.cycle), adapter)
-    thread = SchedulerThread(inner if heartbeat is None else Heartbeat(inner, heartbeat))
+    inner = BeatScheduler(app) if stock else Reconciling(Scheduler(adapter.cycle), adapter)
+    adapter.cycle.observe = watch.prepare(ReconcilerHealth(inner.reconciler))
+    thread = SchedulerThread(inner)
 
     def leave(_number: int, _frame: object) -> None:
         thread.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    watch.start()
     ready()
     thread.run()
+    watch.stop()
 
 
 def add_beat(app: Celery, cycle: Cycle) -> None:

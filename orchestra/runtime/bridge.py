@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from celery import _state
 from greenlet import getcurrent, greenlet
 
-from orchestra.runtime.loop import BodyLoop, ThreadHost, as_coroutine, use
+from orchestra.runtime.loop import BodyLoop, Pause, ThreadHost, as_coroutine, use
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -158,6 +158,10 @@ class Trace(greenlet):
         self._threads.submit(job)
         return self._park()
 
+    def pause(self) -> Pause:
+        """Park until somebody wakes it."""
+        return _Parked(self._park, self._parking())
+
     # --- what others call, on any thread -----------------------------------------------------------------------
 
     def give_up(self, why: BaseException) -> None:
@@ -208,6 +212,24 @@ class Trace(greenlet):
         assert hub is not None
         outcome: Callable[[], Any] = hub.switch()
         return outcome()
+
+
+class _Parked:
+    """A tracer that waits."""
+
+    def __init__(self, park: Callable[[], Any], resume: Callable[[Callable[[], Any]], None]) -> None:
+        self._park, self._resume = park, resume
+
+    def wait(self) -> None:
+        """Let others run on its thread until then."""
+        self._park()
+
+    def wake(self) -> None:
+        """Put it in line."""
+        self._resume(_nothing)
+
+
+def _nothing() -> None: ...
 
 
 def _raiser(error: BaseException) -> Callable[[], Any]:

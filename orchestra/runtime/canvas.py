@@ -11,8 +11,8 @@ from typing import Any
 from celery import Celery, chain, chord, group
 
 from orchestra.engine.plan import Plan, PlannedStep
-from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.registry import GENERIC
+from orchestra.runtime.routing import HEADER
 
 
 class NotSeriesParallel(Exception):

@@ -10,7 +10,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from orchestra.runtime.queues import MAX_PRIORITY
+from orchestra.runtime.queues import MAX_PRIORITY, bands_of
 from orchestra.runtime.routing import PRIORITY_STEPS, is_redis, tune
 
 _PATIENCE: dict[str, Any] = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "timeout": 5}
@@ -71,8 +71,13 @@ def _of_redis_options(options: Mapping[str, Any]) -> Iterator[Finding]:
         yield _warning("priority_steps", text, "priority_steps = list(range(10)) on every producer and worker")
 
 
-def of_broker(app: Celery, queues: Sequence[str]) -> Iterator[Finding]:
-    """Ask the broker: whether it answers, and whether it keeps messages and their priorities."""
+def of_broker(app: Celery, queues: Sequence[str], *, quorum: bool = False) -> Iterator[Finding]:
+    """Ask the broker: whether it answers, and whether it keeps messages and their priorities.
+
+    Args:
+        queues: Those of steps.
+        quorum: Whether steps go to quorum queues, where RabbitMQ is the broker.
+    """
     tune(app)
     try:
         with app.connection_for_write() as connection:
@@ -84,7 +89,7 @@ def of_broker(app: Celery, queues: Sequence[str]) -> Iterator[Finding]:
                 yield from _of_redis(connection)
             elif str(app.conf.broker_url or "").startswith(("amqp", "pyamqp")):
                 for queue in queues:
-                    yield from _of_amqp_queue(app, queue)
+                    yield from _of_bands(app, queue) if quorum else _of_amqp_queue(app, queue)
     except (OperationalError, OSError) as error:
         uri = app.connection_for_write().as_uri()
         yield _error("broker", f"{uri} does not answer: {error}", "start it, or correct ORCHESTRA_BROKER")
@@ -119,6 +124,18 @@ def _of_amqp_queue(app: Celery, name: str) -> Iterator[Finding]:
         + (f" (this application declares it with {arguments})" if arguments else ""),
         "give the orchestrator a queue of its own (queue=…), or delete the queue once it is empty: it is declared anew",
     )
+
+
+def _of_bands(app: Celery, name: str) -> Iterator[Finding]:
+    for band in bands_of(name):
+        about, wanted = f"queue {band.name}", Queue(band.name, queue_arguments=band.queue_arguments)
+        if not _declared(app, wanted, passive=True):
+            yield Finding(Level.OK, about, "does not exist yet; it will be declared as a quorum queue")
+        elif _declared(app, wanted, passive=False):
+            yield Finding(Level.OK, about, "is a quorum queue")
+        else:
+            text = "is no quorum queue: its messages are on one node, although ORCHESTRA_QUORUM_QUEUES is set"
+            yield _warning(about, text, "delete it once it is empty: it is declared anew")
 
 
 def _declared(app: Celery, queue: Any, *, passive: bool) -> bool:

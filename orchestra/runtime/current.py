@@ -7,12 +7,13 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from typing import cast
 
-from orchestra.errors import StoreUnavailable, Superseded, UnknownId
+from orchestra.errors import LeftEarly, StoreUnavailable, Superseded, UnknownId
 from orchestra.model.current import Current, running
+from orchestra.model.piece import Piece
 from orchestra.model.record import LogLine, Progress, RunRecord
 from orchestra.runtime.codec import decode, encode_output
 from orchestra.store.contract import Store
-from orchestra.store.values import Claimed
+from orchestra.store.values import Claimed, RunFilter
 
 LOGGER = "orchestra.step"
 """Name of the logger of all bodies."""
@@ -29,6 +30,8 @@ class Keeping:
 
     Args:
         superseded: Says what this process itself knows: that the claim counts no more.
+        leaving: Says whether the worker was told to go.
+        say: Gives pieces of text to those who follow.
     """
 
     def __init__(
@@ -38,9 +41,12 @@ class Keeping:
         clock: Callable[[], float],
         worker: str,
         superseded: Callable[[], bool] = lambda: False,
+        leaving: Callable[[], bool] = lambda: False,
+        say: Callable[[Piece], object] = lambda _piece: None,
     ) -> None:
         self._store, self._claimed, self._clock, self._worker = store, claimed, clock, worker
-        self._superseded = superseded
+        self._superseded, self._leaving, self._say = superseded, leaving, say
+        self._said: dict[str, int] = {}
         self._lock = threading.Lock()
         self._saved: dict[str, str] | None = {} if claimed.claim.claim == 1 else None
         self._run: RunRecord | None = None
@@ -70,10 +76,29 @@ class Keeping:
         with self._lock:
             return sorted(self._checkpoints())
 
+    def earlier(self, metadata: Mapping[str, object], key: str, limit: int) -> list[object]:
+        its = self._claimed.claim.ref.step.run_id
+        found = self._store.runs(RunFilter(metadata=metadata, limit=limit + 1))
+        runs = [each.id for each in found if each.id != its][:limit]
+        saved = [text for run_id in reversed(runs) for text in _saved_under(key, self._store.run_checkpoints(run_id))]
+        return [decode(text) for text in saved]
+
     def _checkpoints(self) -> dict[str, str]:
         if self._saved is None:
             self._saved = dict(self._store.checkpoints(self._claimed.claim.ref.step))
         return self._saved
+
+    # --- texts and events ---------------------------------------------------------------------------------------
+
+    def say(self, text: str, by: str) -> None:
+        with self._lock:
+            offset = self._said.get(by, 0)
+            self._said[by] = offset + len(text)
+        self._say(Piece(str(self._claimed.claim.ref.step), by, offset, text))
+
+    def emit(self, event_type: str, data: Mapping[str, object]) -> None:
+        of = self._claimed.claim.ref.step
+        self._store.emit(event_type, data, self._clock(), worker=self._worker, of=of, single=self.run().single)
 
     # --- the run, and whether to stop ---------------------------------------------------------------------------
 
@@ -93,6 +118,10 @@ class Keeping:
             self._looked_at = now
             self.look()
         return self._stopped
+
+    def leave_early(self) -> None:
+        if self._leaving():
+            raise LeftEarly(self._claimed.name)
 
     def look(self) -> bool:
         """Ask the store whether the claim still stands; returns whether it does not."""
@@ -136,6 +165,10 @@ class Keeping:
         if told is not None or lines:
             with suppress(StoreUnavailable):
                 self._store.tell(self._claimed.claim, told, lines, self._clock())
+
+
+def _saved_under(key: str, run: Mapping[int, Mapping[str, str]]) -> list[str]:
+    return [run[n][key] for n in sorted(run) if key in run[n]]
 
 
 class _Lines(logging.LoggerAdapter[logging.Logger]):

@@ -4,13 +4,15 @@ This is what the simulation drives. ``runtime.task`` and ``runtime.backend`` ada
 """
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from orchestra.engine.outcome import Outcome, decide
+from orchestra.engine.outcome import Outcome, Reopened, decide
 from orchestra.errors import BrokerUnavailable
 from orchestra.model.ids import MessageRef
 from orchestra.model.retry import ONCE, RetryPolicy
+from orchestra.runtime.observing import Measure, Observe, Sample, of_claim, of_record
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded, Refused, Store
 
 logger = logging.getLogger(__name__)
@@ -46,23 +48,39 @@ class Cycle:
 
     def __init__(self, store: Store, publisher: Publisher, clock: Callable[[], float], worker: str) -> None:
         self.store, self.publisher, self.clock, self.worker = store, publisher, clock, worker
+        self.observe: Observe | None = None
+        """Told what happens; set before the first claim."""
 
     def claim(self, message: MessageRef) -> Claimed | Refused:
         """Take the step that a message names, or learn why not."""
-        return self.store.claim(message, self.worker, self.clock())
+        now, begun = self.clock(), time.perf_counter()
+        answer = self.store.claim(message, self.worker, now)
+        if self.observe is not None and not isinstance(answer, Refused):
+            self.observe(of_claim(answer, now, time.perf_counter() - begun))
+        return answer
 
     def record(self, claimed: Claimed, outcome: Outcome, following: Sequence[object] = ()) -> Recorded | None:
         """Record what a claim came to and hand on. None when a newer claim or a cancel stands; nothing changed then."""
         row = claimed.row
         retry = RetryPolicy.from_json(dict(row.retry)) if row.retry else ONCE
         change = decide(outcome, name=claimed.name, attempts=claimed.attempts, crashes=claimed.crashes, retry=retry)
-        recorded = self.store.record(claimed.claim, change, self.clock())
+        now, begun = self.clock(), time.perf_counter()
+        recorded = self.store.record(claimed.claim, change, now)
+        if self.observe is not None:
+            took_s = time.perf_counter() - begun
+            self.observe(of_record(claimed, None if recorded is None else change, now, took_s))
         self._hand_on(recorded, following)
         return recorded
 
     def vanish(self, claim: ClaimRef, reason: str) -> Recorded | None:
         """Record that a claim ended without an outcome, and hand on."""
         recorded = self.store.vanish(claim, reason, self.clock())
+        self._hand_on(recorded)
+        return recorded
+
+    def give_back(self, claim: ClaimRef, reason: str) -> Recorded | None:
+        """Leave a claimed step to another worker, and hand on. None when the claim counts no more."""
+        recorded = self.store.record(claim, Reopened(reason, crashed=False), self.clock())
         self._hand_on(recorded)
         return recorded
 
@@ -87,6 +105,11 @@ class Cycle:
         if isinstance(claimed, Refused):
             return claimed
         return self.record(claimed, body(claimed))
+
+    def count(self, measure: Measure, number: int = 1) -> None:
+        """Tell whoever observes that something happened so many times."""
+        if self.observe is not None and number:
+            self.observe([Sample(measure, number)])
 
     def _hand_on(self, recorded: Recorded | None, following: Sequence[object] = ()) -> None:
         if recorded is not None:

@@ -321,7 +321,7 @@ class EmbeddedController(WorkController):
             use_eventloop=False,
             without_mingle=True,
             without_gossip=True,
-            without_heartbeat=True,
+            without_heartbeat=not options["task_events"],
             **options,
         )
 
@@ -330,6 +330,12 @@ class EmbeddedController(WorkController):
         consumer = getattr(self, "consumer", None)
         if consumer is not None:
             consumer.leave()
+
+    def stats(self) -> dict[str, Any]:
+        """Return what remote control asks for, in a form that can be sent: of our transport it would be the class."""
+        told: dict[str, Any] = super().stats()
+        told["broker"]["transport"] = "memory"
+        return told
 
     def _shutdown(self, warm: bool = True) -> None:
         # The stock method sets the process's default socket timeout meanwhile.

@@ -3,7 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from celery import Celery
 
@@ -16,6 +18,19 @@ from orchestra.runtime.transport import MemoryBroker
 PATIENCE_S = 30.0
 """How long a step that was found in a state file waits for its function to be defined."""
 _LONG_LEASE = 6
+
+
+_asleep: ContextVar[bool] = ContextVar("orchestra_asleep", default=False)
+
+
+@contextmanager
+def asleep() -> Generator[None]:
+    """Have workers that are made meanwhile wait until they are woken: who only looks must not begin to work."""
+    token = _asleep.set(True)
+    try:
+        yield
+    finally:
+        _asleep.reset(token)
 
 
 class LocalWorker:
@@ -40,6 +55,7 @@ class LocalWorker:
         self._queue: str = app.conf.task_default_queue
         self._queues: set[str] = {self._queue}
         self._stopped = False
+        self._asleep = _asleep.get()
 
     @property
     def running(self) -> bool:
@@ -55,15 +71,28 @@ class LocalWorker:
         """Note which queues are used. All of them share the one of the in-process broker."""
         self._queues.update(queues)
 
-    def start(self, *, resuming: bool = False) -> None:
-        """Start; a second time does nothing. ``resuming`` gives functions time to be defined."""
+    def wake(self, *, events: bool = False) -> None:
+        """Start, although it was made asleep, and go on with what the store holds."""
+        self._asleep = False
+        self.start(resuming=True, events=events)
+
+    def start(self, *, resuming: bool = False, events: bool = False) -> None:
+        """Start, unless it is asleep; a second time does nothing.
+
+        Args:
+            resuming: Gives functions time to be defined.
+            events: Sends task events and answers remote control, for a Flower in this process.
+        """
         with self._lock:
-            if self._worker is not None or self._stopped:
+            if self._worker is not None or self._stopped or self._asleep:
                 return
             if resuming:
                 self._adapter.registry.patient_until = time.monotonic() + PATIENCE_S
             name = f"embedded-{os.getpid()}"
-            worker = EmbeddedWorker(self._app, concurrency=self._concurrency, queues=[self._queue], hostname=name)
+            self._adapter.monitored = events
+            worker = EmbeddedWorker(
+                self._app, concurrency=self._concurrency, queues=[self._queue], hostname=name, events=events
+            )
             reconciler = Reconciler(
                 self._adapter,
                 worker=name,

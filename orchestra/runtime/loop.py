@@ -23,6 +23,34 @@ class Abandoned(BaseException):
     """Raised in the tracer of a body that was given up on request: whoever asked has said how it ended."""
 
 
+class Pause(Protocol):
+    """One waiting: ``wait`` returns when ``wake`` has been called, by whomever, before or after."""
+
+    def wait(self) -> None:
+        """Wait, once."""
+        ...
+
+    def wake(self) -> None:
+        """Let it go on. Called once, from any thread."""
+        ...
+
+
+class ThreadPause:
+    """Keeps a thread waiting."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        """Wait, once."""
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """Let it go on."""
+        self._lock.release()
+
+
 class Host(Protocol):
     """Where the synchronous code of one body runs."""
 
@@ -32,6 +60,10 @@ class Host(Protocol):
 
     def elsewhere(self, function: Callable[[], T]) -> T:
         """Return what a function returns that may take long, without keeping anybody else waiting."""
+        ...
+
+    def pause(self) -> Pause:
+        """Return what keeps this body's code waiting, and nobody else."""
         ...
 
     @property
@@ -87,6 +119,12 @@ def elsewhere(function: Callable[[], T]) -> T:
     """Call a function that may take long: on a thread of its own where others would wait for it."""
     host = None if in_coroutine() else _host.get()
     return function() if host is None else host.elsewhere(function)
+
+
+def pause() -> Pause:
+    """Return what keeps the code here waiting, and as little else as the host allows."""
+    host = None if in_coroutine() else _host.get()
+    return ThreadPause() if host is None else host.pause()
 
 
 async def as_coroutine(awaitable: Awaitable[T]) -> T:
@@ -196,3 +234,7 @@ class ThreadHost:
     def elsewhere(self, function: Callable[[], T]) -> T:
         """Call it here."""
         return function()
+
+    def pause(self) -> Pause:
+        """Keep the thread waiting."""
+        return ThreadPause()

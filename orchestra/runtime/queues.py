@@ -75,7 +75,7 @@ class StepQueues:
                 if _priorities(consumed[name]) is None:
                     warn_of_no_priorities(name)
                 continue
-            bands = {each.name: each for each in (_band_of(name, first) for first, _ in BANDS)}
+            bands = {each.name: each for each in bands_of(name)}
             # Celery looks there for quorum queues, and its own way in would give them x-max-priority.
             dict.update(queues, bands)
             consumed.update(bands)
@@ -104,6 +104,11 @@ class StepQueues:
             queue = copy(queue)
             queue.__class__ = StepQueue
         return queue
+
+
+def bands_of(name: str) -> list[StepQueue]:
+    """Return the quorum queues that steps of a queue go to."""
+    return [_band_of(name, first) for first, _ in BANDS]
 
 
 def _band_of(name: str, priority: int) -> StepQueue:

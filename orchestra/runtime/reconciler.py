@@ -15,6 +15,7 @@ from orchestra.model.ids import MessageRef, new_id
 from orchestra.model.status import TaskStatus
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.machine import this_machine
+from orchestra.runtime.observing import Measure, Sample
 from orchestra.runtime.quarantine import Quarantine
 from orchestra.runtime.retention import Retention
 from orchestra.store.contract import ClaimRef, Dispatch, Lease
@@ -37,6 +38,7 @@ class Reconciler:
         on_deaf: Called when the worker seems not to consume any more: with 1, then 2, … every 5 s that it lasts.
         holds: Whether the worker knows of a claim that it is said to have: a claim may have been made without the
             worker hearing of it, or its end not have been recorded.
+        renewed: Hears of each lease that was renewed, and None when it is given back.
         stop: Ends bodies whose steps were cancelled, where the pool can; gets the Celery ids of all that are not.
         busy: How many of its slots are taken. The store does not know of bodies whose claim was superseded.
     """
@@ -54,17 +56,21 @@ class Reconciler:
         keep_for_s: float | None = None,
         on_deaf: Callable[[int], object] = lambda _times: None,
         stop: Callable[[set[str]], object] = lambda _held: None,
+        renewed: Callable[[Lease | None], object] = lambda _lease: None,
         machine: Machine | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter, self._cycle, self._store = adapter, adapter.cycle, adapter.cycle.store
-        self._worker, self._queues, self.slots, self._lease_s = worker or "a beat", queues, slots, lease_s
-        self._leases = worker is not None
+        self._worker, self._queues, self.slots = worker or "a beat", queues, slots
+        self.lease_s, self._leases = lease_s, worker is not None
         self._holds, self._busy, self._on_deaf, self._stop = holds, busy, on_deaf, stop
+        self._renewed = renewed
         self._unknown: set[ClaimRef] = set()
         """Claims that the worker did not know of when it was last asked."""
         self._retention = Retention(self._store, keep_for_s, adapter.cycle.clock)
-        self._rounds = self._deafness = 0
+        self._rounds = 0
+        self.deafness = 0
+        """How often it was found to hear nothing of what it sends, since it last heard something."""
         self._probe: tuple[float, MessageRef] | None = None
         """When a step was sent again to see whether it is heard, and which."""
         self._machine = machine or this_machine()
@@ -74,7 +80,9 @@ class Reconciler:
             adapter.cycle.worker = self.incarnation
         self._started_at = adapter.cycle.clock()
         self._renew_at = self._inspect_at = 0.0
-        self._healthy_since = self._last_tick = self._heard_at = monotonic()
+        self._healthy_since = self.turned_at = self._heard_at = monotonic()
+        self.reached_at = float("-inf")
+        """When the store last answered. Monotonic, as is ``turned_at``, when it last began a tick."""
 
     def heard(self) -> None:
         """The worker received a message."""
@@ -89,6 +97,7 @@ class Reconciler:
     def stop(self) -> None:
         """Give the lease back. What the worker still holds is then reopened by whoever looks next."""
         self._leases = False
+        self._renewed(None)
         if self._store.release_lease(self.incarnation):
             self._store.emit("worker.offline", self._about(), self._cycle.clock(), worker=self._worker)
         Quarantine(self.incarnation).remove()
@@ -96,7 +105,7 @@ class Reconciler:
     def tick(self) -> float:
         """Do what is due, and return how many seconds the next tick may wait."""
         self._was_asleep()
-        at = self._last_tick = self._monotonic()
+        at = self.turned_at = self._monotonic()
         for claimed in self._adapter.overdue(at):
             self._adapter.time_out(claimed)
         self.keep_lease()
@@ -111,13 +120,14 @@ class Reconciler:
             if self._leases:
                 self._conserve(at, busy=self._disown())
         self._retention.tick(at)
+        self.reached_at = self._monotonic()
         return TICK_S if next_due is None else min(TICK_S, max(0.001, next_due - now))
 
     def keep_lease(self) -> None:
         """Renew the lease if that is due. Any thread."""
         if self._leases and self._monotonic() >= self._renew_at:
             self._renew()
-            self._renew_at = self._monotonic() + 0.3 * self._lease_s
+            self._renew_at = self._monotonic() + 0.3 * self.lease_s
 
     def turn(self) -> float:
         """Tick, whatever comes of it, and return how many seconds the next turn may wait."""
@@ -139,16 +149,16 @@ class Reconciler:
         """Reopen what dead workers held. Whoever deletes a lease first reports it; the claims are safe to see twice."""
         now = self._cycle.clock()
         self._was_asleep()
-        may_expire = self._monotonic() - self._healthy_since >= self._lease_s
+        may_expire = self._monotonic() - self._healthy_since >= self.lease_s
         for lease in self._store.leases():
             reason = why_dead(lease, self._machine, now=now, may_expire=may_expire)
             if reason is None or lease.incarnation == self.incarnation:
                 continue
-            if self._store.release_lease(lease.incarnation):
+            if self._store.release_lease(lease.incarnation, lease.expires_at):
                 logger.warning("Worker %s is dead: %s", lease.worker, reason)
                 self._store.emit("worker.offline", {"reason": reason}, now, worker=lease.worker)
-        for claim in self._store.orphans():
-            self._cycle.vanish(claim, "its worker died")
+        reopened = [self._cycle.vanish(claim, "its worker died") for claim in self._store.orphans()]
+        self._cycle.count(Measure.TAKEN_OVER, sum(each is not None for each in reopened))
 
     def resend_all(self) -> None:
         """Send again whatever is ready, when its messages are known to be gone: an embedded broker starts empty."""
@@ -162,7 +172,7 @@ class Reconciler:
         Half a lease time is less than any lease still holds that is renewed after a third of it.
         """
         at = self._monotonic()
-        if at - self._last_tick > self._lease_s / 2:
+        if at - self.turned_at > self.lease_s / 2:
             self._healthy_since = at
 
     def _disown(self) -> int:
@@ -200,39 +210,43 @@ class Reconciler:
         self._rounds = self._rounds + 1 if lost else 0
         if lost:
             logger.info("%d ready steps were not heard of for %g s and are sent again", len(lost), UNHEARD_S)
+            self._cycle.count(Measure.LOST, len(lost))
             self._cycle.send(lost)
         self._listen(at, lost)
 
     def _listen(self, at: float, lost: Sequence[Dispatch]) -> None:
         """A worker that hears nothing of what it sends again, while nobody claims it, does not consume any more."""
         if self._probe is None or self._heard_at > self._probe[0]:
-            self._deafness = 0
+            self.deafness = 0
             self._probe = (at, lost[0].ref) if lost else None
         elif at - self._probe[0] >= DEAF_S:
             record = self._store.step(self._probe[1].step)
             self._probe = (at, self._probe[1]) if record and record.status is TaskStatus.QUEUED else None
             if self._probe is not None:
-                self._deafness += 1
+                self.deafness += 1
                 logger.error("Worker %s hears nothing of what is sent to its queues", self._worker)
-                self._on_deaf(self._deafness)
+                self._on_deaf(self.deafness)
 
     def _renew(self) -> None:
-        now = self._cycle.clock()
-        self._store.renew(
-            Lease(
-                self.incarnation,
-                self._worker,
-                self._machine.host,
-                self._machine.boot_id,
-                self._machine.pid,
-                self._machine.pid_started,
-                self._queues(),
-                self.slots,
-                self._started_at,
-                now + self._lease_s,
-                now,
-            )
+        now, begun = self._cycle.clock(), time.perf_counter()
+        lease = Lease(
+            self.incarnation,
+            self._worker,
+            self._machine.host,
+            self._machine.boot_id,
+            self._machine.pid,
+            self._machine.pid_started,
+            self._queues(),
+            self.slots,
+            self._started_at,
+            now + self.lease_s,
+            now,
         )
+        self._store.renew(lease)
+        self._renewed(lease)
+        self.reached_at = self._monotonic()
+        if self._cycle.observe is not None:
+            self._cycle.observe([Sample(Measure.STORE, time.perf_counter() - begun, ("renew",))])
 
     def _about(self) -> dict[str, object]:
         return {"queues": list(self._queues()), "slots": self.slots, "pid": self._machine.pid}

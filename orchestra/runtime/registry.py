@@ -115,7 +115,7 @@ class Registry:
         return Target(GENERIC, path, takes_input(agent))
 
     def _path(self, agent: object) -> str:
-        path, problem = as_data() if (as_data := getattr(agent, "as_path", None)) else _importable(agent)
+        path, problem = as_data() if (as_data := getattr(agent, "as_path", None)) else importable(agent)
         if problem is None and path.startswith(AGENT):
             return path
         if self.travels:
@@ -146,12 +146,14 @@ class Registry:
         if known is not None:
             return known, ""
         if path.startswith(AGENT):
-            return importlib.import_module(f"{_AGENTS}.agent").load(path).run, ""
+            return importlib.import_module(f"{_AGENTS}.agent").load(path, self.find).run, ""
         module, _, qualname = path.partition(":")
         if not qualname or any(mark in qualname for mark in "<(@"):
             return None, "no function of that name has been defined here"
         loaded = sys.modules.get(module)
-        if loaded is None and (module.partition(".")[0] in self.modules or module.startswith(f"{_AGENTS}.")):
+        may_import = module.partition(".")[0] in self.modules or module.startswith(f"{_AGENTS}.")
+        # A worker asks again for what is loaded: another thread may be in the middle of importing it.
+        if may_import and (loaded is None or self.travels):
             try:
                 loaded = importlib.import_module(module)
             except Exception as error:  # a module may raise anything
@@ -243,7 +245,7 @@ def _belongs_to_object(function: object) -> bool:
     return isinstance(function, methods) and not isinstance(function.__self__, type | ModuleType | None)
 
 
-def _importable(agent: object) -> tuple[str, str | None]:
+def importable(agent: object) -> tuple[str, str | None]:
     """Return ``module:qualname`` of a callable, and why it would not lead back to it elsewhere, if it would not."""
     function = _written(agent)
     named = function if hasattr(function, "__qualname__") else type(function)

@@ -1,9 +1,12 @@
-"""Routing: one priority scale, 1 (highest) to 10, and what each broker needs to keep it."""
+"""Routing: one priority scale, 1 (highest) to 10, what each broker needs to keep it, and how a step is told apart."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
+
+HEADER = "orchestra"
+"""The message header that marks a step."""
 
 PRIORITY_STEPS = list(range(10))
 """Redis keeps a list per step, lowest number first; stock Celery has four steps, which would merge priorities."""

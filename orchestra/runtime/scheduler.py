@@ -14,6 +14,7 @@ from orchestra.errors import StoreUnavailable
 from orchestra.model.record import JobRecord
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.jobs import run_of
+from orchestra.runtime.observing import Measure
 from orchestra.store.contract import Firing, NewRun
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Scheduler:
     def _fire(self, due: Iterable[JobRecord], now: float) -> None:
         for batch in _batches(self._decide(job, now) for job in due):
             for fired in self._store.fire(batch, now):
+                self._cycle.count(Measure.FIRED, 0 if fired is None else len(fired.run_ids))
                 if fired is not None and fired.dispatches:
                     if self._serve is not None:
                         self._serve({each.queue for each in fired.dispatches})

@@ -39,7 +39,7 @@ class Stopper:
             held: Celery ids of all steps that the store says this worker runs: these are as they should be.
         """
         now = time.monotonic()
-        suspects = [each for each in tuple(state.active_requests) if each.id not in held and _carries_step(each)]
+        suspects = [each for each in tuple(state.active_requests) if each.id not in held and carries_step(each)]
         self._seen = {each.id: self._seen.get(each.id, now) for each in suspects if self._was_cancelled(each.id)}
         for request in suspects:
             if now - self._seen.get(request.id, now) >= STOP_GRACE_S:
@@ -53,5 +53,6 @@ class Stopper:
         return record is not None and (record.status is TaskStatus.CANCELLED or record.generation > message.generation)
 
 
-def _carries_step(request: Any) -> bool:
+def carries_step(request: Any) -> bool:
+    """Whether a request of the worker is that of a step."""
     return is_step(request) or bool(request.request_dict.get("orchestra"))

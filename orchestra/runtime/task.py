@@ -13,15 +13,15 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.time import maybe_make_aware
 
 from orchestra.engine.plan import StepInput
-from orchestra.errors import EndedWithoutOutcome, StoreUnavailable, TaskNotFound
+from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, TaskNotFound
 from orchestra.model.function import StepOptions
 from orchestra.model.graph import current_builder
 from orchestra.model.status import TaskStatus
 from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, Elements, is_step
 from orchestra.runtime.backend import Escaped, StepBackend
 from orchestra.runtime.body import arguments, call, elements, fill, inside
-from orchestra.runtime.publisher import HEADER
 from orchestra.runtime.registry import GENERIC, body_of
+from orchestra.runtime.routing import HEADER
 from orchestra.store.contract import Claimed, Refused
 
 logger = logging.getLogger(__name__)
@@ -64,15 +64,15 @@ class StepMixin:
             if answer.status in _ENDS:
                 self._show(_ENDS[answer.status])
             raise Ignore(answer.reason)
-        if answer.attempts or answer.crashes:
-            # Flower still shows how the attempt before ended, which only a retry takes back.
+        if answer.claim.claim > 1:
+            # Flower still shows how the claim before ended, which only a retry takes back.
             self._show("task-retried", "task-started")
         return answer
 
     def _show(self, *events: str) -> None:
         """Send events to monitors that Celery itself would not send. A broker that is away is no trouble."""
-        if not self.orchestra.registry.travels:
-            return  # nobody outside sees an embedded worker
+        if not self.orchestra.monitored:
+            return
         try:
             for event in events:
                 self.send_event(event, retry=False)
@@ -210,6 +210,8 @@ def _with_outcome(claimed: Claimed, body: Callable[[], Any]) -> Any:
         return body()
     except (Ignore, Reject, CancelledError, GeneratorExit) as error:
         raise EndedWithoutOutcome(claimed.name, repr(error)) from error
+    except LeftEarly as error:
+        raise Retry(exc=error, when=0) from None  # pyright: ignore[reportArgumentType]
     except MemoryError as error:
         raise Escaped(error) from error
 

@@ -1,22 +1,28 @@
 """The worker pod: Celery's own worker, with a lease and a reconciler as bootsteps."""
 
+import gc
 import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, bootsteps, platforms, signals
+from celery.apps.worker import Worker
 from celery.worker import state
 
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
-from orchestra.runtime.asyncio_pool import DEFAULT_SLOTS, AsyncioPool
+from orchestra.runtime.asyncio_pool import DEFAULT_SLOTS, AsyncioPool, bridge_tasks
 from orchestra.runtime.beat import add_beat
 from orchestra.runtime.cycle import Cycle
-from orchestra.runtime.publisher import HEADER
+from orchestra.runtime.health import ReconcilerHealth
+from orchestra.runtime.leaving import Leaving, Notice, return_messages
+from orchestra.runtime.observing import Watch
+from orchestra.runtime.pacemaker import Pacemaker
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
-from orchestra.runtime.routing import is_redis, tune
+from orchestra.runtime.routing import HEADER, is_redis, tune
 from orchestra.runtime.stopping import Stopper
 from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
@@ -24,7 +30,11 @@ from orchestra.store.contract import ClaimRef
 _OWN_POOLS = {"threads": ThreadPool, "asyncio": AsyncioPool}
 _SLOTS = {"solo": 1, "asyncio": DEFAULT_SLOTS}
 """How many bodies run at once where nobody says; elsewhere one per CPU."""
+_COLLECT_AFTER = (20_000, 5, 5)
+"""New objects until the youngest are looked at, and how often until the next older ones are."""
 _WATCH_CHILDREN_S = 0.25
+_PATCHED = ("gevent", "eventlet")
+"""Pools that take a fork to be one of theirs."""
 _THREAD_LEASE = 6
 """Leases are so many times longer where bodies share the interpreter with the heartbeat: C code that holds the
 interpreter lock stops it. A process that is gone is seen at once all the same, by its id."""
@@ -37,9 +47,9 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
     its bodies. A lease given back before would let others run them a second time.
     """
 
-    def __init__(self, parent: Any, thread: ReconcilerThread) -> None:
+    def __init__(self, parent: Any, thread: ReconcilerThread, leaving: Leaving, watch: Watch) -> None:
         super().__init__(parent)
-        self._thread = thread
+        self._thread, self._leaving, self._watch = thread, leaving, watch
 
     def close(self, parent: Any) -> None:
         """The worker takes no more work: that it hears nothing from now on says nothing about lost messages."""
@@ -47,37 +57,55 @@ class LeaseStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseCl
 
     def stop(self, parent: Any) -> None:
         """Leave."""
+        self._leaving.end()
         self._thread.stop()
+        self._watch.stop()
 
     terminate = stop
 
 
-def add_steps(app: Celery, adapter: Adapter, queues: StepQueues, lease_s: float, keep_for_s: float | None) -> None:
+def add_steps(
+    app: Celery,
+    adapter: Adapter,
+    queues: StepQueues,
+    watch: Watch,
+    *,
+    lease_s: float,
+    keep_for_s: float | None,
+    grace_s: float,
+) -> None:
     """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
     adapter.lease_s = lease_s
     steps: set[Any] = app.steps["worker"]
-    step = _reconciler_step(adapter, queues, lease_s, keep_for_s)
+    step = _reconciler_step(adapter, queues, watch, lease_s, keep_for_s, grace_s)
     # One of an earlier orchestrator of the same application has the same name.
     steps -= {each for each in steps if getattr(each, "name", None) == step.name}
     steps.add(step)
 
 
-def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_for_s: float | None) -> Any:
+def _reconciler_step(
+    adapter: Adapter, queues: StepQueues, watch: Watch, lease_s: float, keep_for_s: float | None, grace_s: float
+) -> Any:
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
         """Runs in the parent process of every pool, from when the pool has forked its first children."""
 
         requires = ("celery.worker.components:Pool",)
 
-        def __init__(self, parent: Any, **options: Any) -> None:
+        def __init__(self, parent: Any, orchestra_grace_s: float | None = None, **options: Any) -> None:
             super().__init__(parent, **options)
             tune(parent.app)
             queues.serve()
-            # Before the pool forks: its children claim under the incarnation that they inherit.
+            bridge_tasks(parent.app)
             self._forks = forks = "prefork" in parent.pool_cls.__module__
+            pacemaker = Pacemaker(adapter.cycle.store, adapter.cycle.clock)
             if not forks:
                 adapter.in_one_process()
+                if not any(name in parent.pool_cls.__module__ for name in _PATCHED):
+                    pacemaker.start()
+            # Before the pool forks: its children claim under the incarnation that they inherit.
             self._watch: Any = None
+            self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             self._parent, self._stopper = parent, cast("Stopper | None", None)
             self._reconciler = Reconciler(
                 adapter,
@@ -90,12 +118,24 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
                 busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
                 stop=self._stop,
+                renewed=pacemaker.renewed,
             )
             self._thread = ReconcilerThread(self._reconciler)
+            adapter.cycle.observe = watch.prepare(ReconcilerHealth(self._reconciler, self._obstacle))
+            adapter.leaving = notice = Notice()
+            parent.leaving = self._leaving = Leaving(
+                adapter.cycle,
+                notice,
+                grace_s=grace_s if orchestra_grace_s is None else orchestra_grace_s,
+                forks=forks,
+                release=self._thread.stop,
+            )
             os.register_at_fork(after_in_child=adapter.forked)
+            if adapter.tracing is not None:
+                signals.worker_process_shutdown.connect(self._child_ends, weak=False)
 
         def include(self, parent: Any) -> bool:
-            parent.steps.insert(0, LeaseStep(parent, self._thread))
+            parent.steps.insert(0, LeaseStep(parent, self._thread, self._leaving, watch))
             return super().include(parent)
 
         def register_with_event_loop(self, parent: Any, hub: Any) -> None:
@@ -105,13 +145,41 @@ def _reconciler_step(adapter: Adapter, queues: StepQueues, lease_s: float, keep_
                 self._watch.cancel()
             if self._forks:
                 self._watch = hub.call_repeatedly(_WATCH_CHILDREN_S, parent.pool.maintain_pool)
+            hub.add_reader(self._bell[0], self._heard_bell)
 
         def start(self, parent: Any) -> None:
             self._reconciler.slots = parent.pool.num_processes
             signals.task_received.connect(self._heard, weak=False)
             signals.task_unknown.connect(self._unknown, weak=False)
+            signals.worker_shutting_down.connect(self._told_to_go, weak=False)
             self._reconciler.start()
             self._thread.start()
+            watch.start()
+
+        def _obstacle(self) -> str | None:
+            if adapter.leaving() or not self._reconciler.slots:
+                return "it is stopping"
+            consumer = getattr(self._parent, "consumer", None)
+            consumes = consumer is not None and consumer.connection is not None and consumer.task_consumer is not None
+            return None if consumes else "it is not connected to the broker"
+
+        def stop(self, parent: Any) -> None:
+            """The worker hears nothing any more; its pool is stopped next."""
+            self._leaving.begin(parent.pool)
+            return_messages()
+
+        terminate = stop
+
+        def _told_to_go(self, **_: Any) -> None:
+            self._leaving.begin(self._parent.pool)
+            os.write(self._bell[1], b"!")  # the loop would sleep on until its next message
+
+        def _child_ends(self, **_: Any) -> None:
+            if adapter.tracing is not None:
+                adapter.tracing.flush()  # a child of a pool ends without Python's atexit
+
+        def _heard_bell(self, *_: Any) -> None:
+            os.read(self._bell[0], 1)
 
         def _stop(self, held: set[str]) -> None:
             if self._forks and self._stopper is None:
@@ -159,6 +227,36 @@ def _on_deaf(parent: Any, times: int) -> None:
         os._exit(1)  # its loop does not even notice that it is to stop
 
 
+class Pod(Worker):  # pyright: ignore[reportUntypedBaseClass]
+    """Celery's worker program, which one Ctrl-C lets finish as SIGTERM does; another one ends its patience."""
+
+    leaving: Leaving
+    hostname: str
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Install signal handlers."""
+        super().install_platform_tweaks(worker)
+        platforms.signals["SIGINT"] = self._interrupted
+
+    def _interrupted(self, *_: Any) -> None:
+        if state.should_stop is None:
+            text = f"finishing what runs, for {self.leaving.grace_s:g} s at most; Ctrl-C again gives it back now"
+            with suppress(OSError):
+                os.write(1, f"\norchestra worker: {text}\n".encode())  # a print() may be what was interrupted
+            signals.worker_shutting_down.send(sender=self.hostname, sig="SIGINT", how="Warm", exitcode=0)
+            state.should_stop = 0
+        else:
+            self.leaving.hurry()
+
+
+def _collect_seldom() -> None:
+    """Have less searched for garbage: what is there before the first body is there for good, and bodies make much that
+    lives for as long as they wait. With a thousand of them the collector took half of the processor time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
+
+
 def run_worker(
     app: Celery,
     *,
@@ -167,9 +265,15 @@ def run_worker(
     queues: Sequence[str],
     name: str | None,
     loglevel: str,
+    banner: bool = True,
+    grace_s: float | None = None,
     beat: Cycle | None = None,
 ) -> int:
-    """Serve queues until told to stop, and return the exit status. ``beat`` makes the worker fire jobs as well."""
+    """Serve queues until told to stop, and return the exit status. ``beat`` makes the worker fire jobs as well.
+
+    ``banner`` is what Celery prints when it starts. Bodies may go on for ``grace_s`` (default: as the settings say)
+    when it is told to stop.
+    """
     if beat is not None:
         add_beat(app, beat)
     # Prefetched messages run first in, first out, whatever arrives later. Tasks that acknowledge late are held back by
@@ -177,14 +281,18 @@ def run_worker(
     app.conf.worker_prefetch_multiplier = 1
     if is_redis(str(app.conf.broker_url or "")):
         app.conf.worker_disable_prefetch = True
-    worker: Any = app.Worker(
+    worker: Any = Pod(
+        app=app,
         hostname=name or f"orchestra-{os.getpid()}@{socket.gethostname()}",
         pool=_OWN_POOLS.get(pool, pool),
         concurrency=_SLOTS.get(pool, concurrency) if concurrency is None or pool == "solo" else concurrency,
         queues=list(queues),
         loglevel=loglevel,
+        quiet=not banner,
         without_mingle=True,
         without_gossip=True,
+        orchestra_grace_s=grace_s,
     )
+    _collect_seldom()
     worker.start()
     return int(worker.exitcode or 0)

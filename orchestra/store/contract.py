@@ -26,6 +26,7 @@ from orchestra.store.cursors import Cursor, Cursors
 from orchestra.store.jobs import Fired, Firing, Jobs
 from orchestra.store.notes import Notes
 from orchestra.store.values import (
+    MOST_TOGETHER,
     PER_SLOT,
     WINDOW,
     Backlog,
@@ -39,6 +40,8 @@ from orchestra.store.values import (
     Recorded,
     Refused,
     RunFilter,
+    ToClaim,
+    ToRecord,
 )
 
 
@@ -103,6 +106,14 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         """
         ...
 
+    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+        """Make claims and records in one transaction: all of them, or none when it raises.
+
+        Each has the answer that ``claim`` or ``record`` would give, as if they were made one after the other, in this
+        order. They belong to the caller's many claims that are under way at the same time: at most ``MOST_TOGETHER``.
+        """
+        ...
+
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         """Record that a claim ended without an outcome: ``decide(Vanished(reason))`` for its step."""
         ...
@@ -126,8 +137,21 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         """
         ...
 
-    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
-        """Append an event that belongs to no run: custom ones, worker.online, worker.offline."""
+    def emit(
+        self,
+        event_type: str,
+        data: Mapping[str, object],
+        now: float,
+        *,
+        worker: str | None = None,
+        of: StepRef | None = None,
+        single: bool = False,
+    ) -> None:
+        """Append an event that no change of a run makes: custom ones, worker.online, worker.offline.
+
+        Args:
+            of: The step that it is about; ``single`` says whether its run is a single task.
+        """
         ...
 
     # --- workers -----------------------------------------------------------------------------------------------
@@ -140,8 +164,12 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         """Return all leases, expired ones included."""
         ...
 
-    def release_lease(self, incarnation: str) -> bool:
-        """Delete a lease; False when it was gone. What the worker holds is not touched: see ``held``."""
+    def release_lease(self, incarnation: str, expires_at: float | None = None) -> bool:
+        """Delete a lease; False when it was gone. What the worker holds is not touched: see ``held``.
+
+        With ``expires_at`` only the lease that ends at that time is deleted: who was stopped between seeing it expired
+        and deleting it must not take one that has been renewed meanwhile.
+        """
         ...
 
     def held(self, incarnation: str) -> list[ClaimRef]:
@@ -254,6 +282,7 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
 
 
 __all__ = [
+    "MOST_TOGETHER",
     "PER_SLOT",
     "WINDOW",
     "Backlog",
@@ -273,4 +302,6 @@ __all__ = [
     "Refused",
     "RunFilter",
     "Store",
+    "ToClaim",
+    "ToRecord",
 ]

@@ -102,8 +102,8 @@ class ThreadedEars(ABC):
                         self._source = source
                     self._changed(None)  # of what happened before nobody has told
                     self._listen(source)
-            except Deaf as error:
-                logger.warning("waiting for results: %s; trying again", error)
+            except Exception as error:  # whatever it is, somebody waits
+                logger.warning("waiting for results: %s; trying again", error, exc_info=not isinstance(error, Deaf))
                 pause = min(_LONGEST_PAUSE_S, pause * 2 or 0.05)
                 time.sleep(pause)
             finally:

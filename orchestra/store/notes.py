@@ -30,6 +30,10 @@ class Notes(Protocol):
         """Return what was saved of a step: JSON texts by key."""
         ...
 
+    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+        """Return what was saved of all steps of a run, by number; a step that saved nothing is not there."""
+        ...
+
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         """Keep progress, where it is given, and log lines, of which the newest ``MOST_LINES`` of a run stay.
 

@@ -5,6 +5,7 @@ hold the rows. Order matters for databases with row locks: a step's own row come
 (whose numbers are greater), then the run. Two records of one run therefore never wait for each other in a circle.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -12,14 +13,14 @@ from typing import assert_never
 from orchestra.engine.join import Arrivals, Verdict, Way, verdict
 from orchestra.engine.outcome import Change, Completed, Expanded, Failed, Reopened, Rescheduled, Vanished, decide
 from orchestra.engine.plan import StepInput
-from orchestra.engine.rows import is_last, rows
+from orchestra.engine.rows import StepRow, is_last, rows
 from orchestra.errors import KeyConflict
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused, ToClaim, ToRecord
 from orchestra.store.entries import Entry
 from orchestra.store.primitives import Counted, Ending, Hot, Transaction
 
@@ -117,15 +118,19 @@ def add_run(tx: Transaction, run: NewRun, now: float) -> list[str] | None:
         return None
     tx.add_steps(run.id, steps, now)
     tx.add_joins(run.id, joins)
-    ready = [step for step in steps if step.status is S.QUEUED]
+    tx.append(run.id, run.single, None, created_entries(run, steps), now)
+    return [step.queue for step in steps if step.status is S.QUEUED]
+
+
+def created_entries(run: NewRun, steps: Sequence[StepRow]) -> list[Entry]:
+    """Return the events of a run that is created."""
     entries: list[Entry] = [] if run.single else [("workflow.started", (), {"name": run.name})]
     if run.job_id is not None:
         fired = {"job_id": run.job_id, "name": run.name, "scheduled_for": run.scheduled_for}
         entries.insert(0, ("job.fired", (), fired))
     entries.append(("task.submitted", [step.n for step in steps], {}))
-    entries.append(("task.queued", [step.n for step in ready], {}))
-    tx.append(run.id, run.single, None, entries, now)
-    return [step.queue for step in ready]
+    entries.append(("task.queued", [step.n for step in steps if step.status is S.QUEUED], {}))
+    return entries
 
 
 def _existing(tx: Transaction, run: NewRun) -> Created:
@@ -159,6 +164,25 @@ def claim(tx: Transaction, message: MessageRef, worker: str, now: float) -> Clai
     return replace(claimed, outputs=outputs, predecessors=names)
 
 
+def together(
+    tx: Callable[[], Transaction], wanted: Sequence[ToClaim | ToRecord], window: Window
+) -> list[Claimed | Refused | Recorded | None]:
+    """See the contract. ``tx`` gives the primitives for one of them; all are of the same transaction."""
+    far = Counter(each.claim.ref.step.run_id for each in wanted if isinstance(each, ToRecord))
+    far.update(
+        each.claim.ref.step.run_id for each in wanted if isinstance(each, ToRecord) and _reaches_far(each.change)
+    )
+    # In one order for all, and not beside others where there are several of a run: these meet at its joins in no order.
+    for run_id in sorted(far):
+        tx().lock_run(run_id, alone=far[run_id] > 1)
+    return [
+        claim(tx(), each.message, each.worker, each.now)
+        if isinstance(each, ToClaim)
+        else record(tx(), each.claim, each.change, window, each.now)
+        for each in wanted
+    ]
+
+
 def announce(tx: Transaction, worker: str, started_before: float, now: float) -> int:
     """See the contract."""
     started = tx.unannounced(worker, started_before)
@@ -170,6 +194,12 @@ def announce(tx: Transaction, worker: str, started_before: float, now: float) ->
 def started_entry(n: int, name: str, attempts: int, claims: int, worker: str, at: float) -> Entry:
     """Return the event of a start. Its time is that of the claim, not that of the transaction that writes it."""
     return "task.started", [n], {"name": name, "attempt": attempts, "claim": claims, "worker": worker, "at": at}
+
+
+def completed_entry(n: int, name: str, attempts: int, started_at: float | None, now: float) -> Entry:
+    """Return the event of a completion."""
+    took = {} if started_at is None else {"duration_s": round(now - started_at, 6)}
+    return "task.completed", [n], {"name": name, "attempt": attempts, **took}
 
 
 def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float) -> Recorded | None:
@@ -246,8 +276,8 @@ def _ending(change: Change, now: float) -> Ending:
             return Ending(S.FAILED, None, error, attempted, crashed, completed_at=now)
         case Rescheduled(error, after_s, attempted):
             return Ending(S.RETRYING, None, error, attempted, due_at=now + after_s)
-        case Reopened(reason):
-            return Ending(S.QUEUED, None, ErrorInfo("WorkerLost", reason), crashed=True)
+        case Reopened(reason, crashed):
+            return Ending(S.QUEUED, None, ErrorInfo("WorkerLost", reason) if crashed else None, crashed=crashed)
         case Expanded(expansion):
             return Ending(S.WAITING, parts_left=expansion.parts, collects=expansion.collects)
         case _:
@@ -258,9 +288,7 @@ def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> O
     about: dict[str, object] = {"name": hot.name, "attempt": hot.attempts}
     match change:
         case Completed(_output, dead):
-            if hot.started_at is not None:
-                about["duration_s"] = round(effects.now - hot.started_at, 6)
-            effects.say("task.completed", [hot.n], **about)
+            effects.entries.append(completed_entry(hot.n, hot.name, hot.attempts, hot.started_at, effects.now))
             return [(hot, Way.LIVE, dead)], None
         case Failed(error):
             return _failed(tx, effects, hot, error, about)

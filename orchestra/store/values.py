@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from orchestra.engine.outcome import Change
 from orchestra.engine.plan import Plan
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef
@@ -12,6 +13,8 @@ from orchestra.model.status import TaskStatus, WorkflowStatus
 
 WINDOW = 64
 """Default of the floor: ready steps of one queue and priority that may be with the broker, whoever serves it."""
+MOST_TOGETHER = 64
+"""Claims and records of one transaction: others wait for its end."""
 PER_SLOT = 4
 """Ready steps that may be with the broker for each live slot of a queue."""
 
@@ -85,11 +88,20 @@ class Claimed:
     What was not taken has none."""
     predecessors: Mapping[int, str] = field(default_factory=dict[int, str])
     """Names of the predecessors on the ways that were taken, where their outputs are the input."""
+    ready_at: float | None = None
+    """Since when it was ready: its making where it waited for nothing, else the sending of its message."""
+    started_at: float | None = None
+    """When it was claimed."""
 
     @property
     def name(self) -> str:
         """The step's name."""
         return self.row.name
+
+
+def ready_at_once(row: StepRow, generation: int, attempts: int, crashes: int) -> bool:
+    """Whether a step is ready since it was made: it waited for nothing, and nothing has become of it before."""
+    return row.waits_for is None and row.parent is None and not generation + attempts + crashes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,24 @@ class Recorded:
 
     dispatches: Sequence[Dispatch] = ()
     ended_run: WorkflowStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToClaim:
+    """A claim that is to be made: the arguments of ``claim``."""
+
+    message: MessageRef
+    worker: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class ToRecord:
+    """What is to be recorded of a claim: the arguments of ``record``."""
+
+    claim: ClaimRef
+    change: Change
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +166,12 @@ class Backlog:
     queue: str
     priority: int
     ready: int
+    sent: int
+    """How many of them are with the broker; the others wait in the store."""
     sent_since: float | None
     """When the message was sent that has been with the broker for longest; None when all of them wait in the store."""
+    ready_since: float | None
+    """Since when the first of them is ready, as ``Claimed.ready_at`` has it; None where the store cannot say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,17 @@
 An agent that travels to workers names it: ``model="script:tests.models:MODEL"``.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponsePart, TextPart, ToolCallPart, UserPromptPart
-from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.models import StreamedResponse
+from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
 
@@ -41,7 +44,24 @@ class ScriptedModel(FunctionModel):
         self, *answers: object, cost: str | None = None, asked: Callable[[int], object] = lambda _number: None
     ) -> None:
         self._answers, self._price, self._asked = answers, None if cost is None else Decimal(cost), asked
-        super().__init__(self._answer, model_name="scripted")
+        super().__init__(self._answer, stream_function=self._words, model_name="scripted")
+
+    async def _words(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        """Give the answer word by word."""
+        answer = await self._answer(messages, info)
+        for index, part in enumerate(answer.parts):
+            if isinstance(part, TextPart):
+                for word in re.findall(r"\s*\S+\s*$|\s*\S+", part.content):
+                    yield word
+            elif isinstance(part, ToolCallPart):
+                yield {index: DeltaToolCall(part.tool_name, part.args_as_json_str())}
+
+    @asynccontextmanager
+    async def request_stream(self, *args: Any, **kwargs: Any) -> AsyncGenerator[StreamedResponse]:
+        """Answer word by word, at the same price."""
+        async with super().request_stream(*args, **kwargs) as streamed:
+            streamed.usage.cost = self._price
+            yield streamed
 
     async def _answer(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         given = sum(isinstance(each, ModelResponse) for each in messages)

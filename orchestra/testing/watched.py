@@ -1,19 +1,19 @@
 """Watching a store: every status change is one that may happen, and the log tells the same story."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from typing import Any, cast
 
 from orchestra.model.event import RUN_ENDS, Event
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.status import AGAIN, FOLLOWS, TERMINAL, TaskStatus
-from orchestra.store.contract import ClaimRef, NewRun, RunFilter, Store
+from orchestra.store.contract import ClaimRef, NewRun, RunFilter, Store, ToClaim, ToRecord
 
 S = TaskStatus
 WRITES = (
-    "create_runs", "claim", "record", "vanish", "cancel", "pause", "resume", "retry", "fork", "due", "announce",
-    "reserve", "refill", "resend",
+    "create_runs", "claim", "record", "together", "vanish", "cancel", "pause", "resume", "retry", "fork", "due",
+    "announce", "reserve", "refill", "resend",
 )  # fmt: skip
 SMALL = 200
 """Runs of more steps are not looked at after every write, since each look reads all of them."""
@@ -66,7 +66,7 @@ class Watched:
             finally:
                 with self._lock:
                     self._writing -= 1
-                    alone = alone and number == self._writes
+                    alone = alone and number == self._writes and name != "together"
                     for run_id in self._concerned(name, args):
                         self._look(run_id, step_by_step=alone)
 
@@ -80,6 +80,10 @@ class Watched:
                 return [run_id, args[1]]
             case (str() as run_id,):
                 return [run_id]
+            case (list(),) if name == "together":
+                wanted = cast(list[ToClaim | ToRecord], args[0])
+                refs = [each.message if isinstance(each, ToClaim) else each.claim.ref for each in wanted]
+                return list(dict.fromkeys(ref.step.run_id for ref in refs))
             case (list(),) if name == "create_runs":
                 return [run.id for run in cast(list[NewRun], args[0])]
             case _:
@@ -150,18 +154,23 @@ _NEXT: Mapping[str | None, frozenset[str]] = {
     "task.started": frozenset({"task.retrying"}) | _TOLD | _STOPS,
     # After a crash it is ready at once; with a fallback it ends as that does.
     "task.retrying": frozenset({"task.queued", "task.started", "task.retrying"}) | _TOLD | _STOPS,
-    # After the end, only by a retry of the run by hand.
-    **{end: frozenset({"task.retrying"} if end != "task.completed" else ()) for end in _ENDS.values()},
+    # After the end, only by a retry of the run by hand: what completed, too, when it is a part of what was cancelled.
+    **{end: frozenset({"task.retrying"}) for end in _ENDS.values()},
 }
 
 
-def check_history(store: Store) -> None:
+def check_history(store: Store, run_ids: Collection[str] | None = None) -> None:
     """Check that the log tells of each run what the store holds of it: everything once, in an order that makes sense.
+
+    Args:
+        run_ids: The runs to look at; default all.
 
     Raises:
         BrokenRule: An event is missing, double or too early.
     """
     for run in store.runs(RunFilter(limit=1_000_000)):
+        if run_ids is not None and run.id not in run_ids:
+            continue
         events: list[Event] = []
         cursor = 0
         while page := store.events(cursor, run_id=run.id)[0]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import Process
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -59,3 +61,13 @@ def test_the_demo_of_the_wheel_writes_its_report(environment: Environment, tmp_p
     environment.run("orchestra", "demo", "--out", tmp_path / "report", cwd=tmp_path)
     assert json.loads((tmp_path / "report" / "report.json").read_text())
     assert "<html" in (tmp_path / "report" / "report.html").read_text().lower()
+
+
+def test_dev_needs_nothing_but_the_wheel(environment: Environment, tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text("from orchestra import Orchestrator\n\norch = Orchestrator()\n")
+    command = [environment.folder / "bin" / "orchestra", "dev", "--app", "flows:orch"]
+    with Process(command, log=tmp_path / "dev.log", cwd=tmp_path) as dev:
+        dev.wait_for("Ctrl-C stops everything.")
+        assert "not installed: pip install 'orchestra-celery[flower]'" in dev.output
+        dev.popen.terminate()
+        assert dev.wait(30) == 0

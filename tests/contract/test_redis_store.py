@@ -166,7 +166,7 @@ class Pair:
             return Failed(error, *self.random.choice([(True, False), (False, False), (False, True)]))
         if chance < 0.93:
             return Rescheduled(error, self.random.choice([0.1, 2.5]), self.random.random() < 0.8)
-        return Reopened("its worker died")
+        return Reopened("its worker died", crashed=self.random.random() < 0.5)
 
     def vanish(self) -> None:
         if self.claims and self.random.random() < 0.3:
@@ -199,7 +199,7 @@ class Pair:
         if self.random.random() < 0.5:
             self.both("renew", Lease(worker, "w", "h", "b", 1, 2.5, ["q"], 4, 1.0, self.now))
         else:
-            self.both("release_lease", worker)
+            self.both("release_lease", worker, self.random.choice([None, self.now, self.now - 1.0]))
 
     def heard(self, recorded: Recorded | None, claim: ClaimRef | None) -> None:
         if recorded is not None:

@@ -1,6 +1,5 @@
 """Jobs in every store: who fires, what is missed, what changes. The clock is injected and no broker is needed."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from orchestra.model.status import WorkflowStatus
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.jobs import Jobs, run_of
 from orchestra.runtime.registry import Registry
-from orchestra.runtime.scheduler import Scheduler, firing_of
+from orchestra.runtime.scheduler import Scheduler
 from orchestra.store.contract import Claimed, Dispatch, RunFilter, Store
 from orchestra.store.memory.store import MemoryStore
 from tests.stores import KINDS, open_url, store_url
@@ -95,14 +94,6 @@ def beats(store: Store) -> Beats:
     return Beats(store)
 
 
-def test_a_job_is_kept_as_it_was_put(beats: Beats) -> None:
-    made = beats.add(cron="@daily", timezone="Asia/Tokyo", misfire="all", overlap="skip", context={"a": [1]})
-    assert beats.store.job(made.id) == made
-    assert beats.store.jobs() == [made]
-    assert made.version == 1
-    assert beats.store.job("other") is None
-
-
 def test_an_interval_fires_every_time_once_and_the_runs_say_which(beats: Beats) -> None:
     job = beats.add(interval_seconds=10)
     beats.go(35)
@@ -134,18 +125,6 @@ def test_a_once_job_fires_once_and_has_ended(beats: Beats) -> None:
     assert beats.store.due_jobs(beats.now, 10) == ([], None)
 
 
-def test_of_two_beats_that_decided_about_a_time_one_creates_its_run(beats: Beats) -> None:
-    job = beats.add(interval_seconds=10)
-    beats.now += 10
-    (read,), _next = beats.store.due_jobs(beats.now, 10)
-    first, second = firing_of(read, beats.now), firing_of(read, beats.now)
-    (won,) = beats.store.fire([first], beats.now)
-    assert won is not None
-    assert len(won.dispatches) == 1
-    assert beats.store.fire([second], beats.now) == [None]
-    assert beats.times(job) == [10]
-
-
 def test_many_beats_at_once_fire_every_time_once(beats: Beats) -> None:
     made = [beats.add(interval_seconds=1, id=f"job-{n}") for n in range(20)]
     beats.now += 5
@@ -162,33 +141,6 @@ def test_many_beats_at_once_fire_every_time_once(beats: Beats) -> None:
         each.join(30)
     assert all(beats.times(job) == [1, 2, 3, 4, 5] for job in made)
     assert len(set(beats.sent)) == len(beats.sent)
-
-
-def test_a_firing_of_a_job_that_was_changed_meanwhile_does_nothing(beats: Beats) -> None:
-    for change in (beats.jobs.pause, beats.jobs.delete, lambda _id: beats.add(id="j", cron="@yearly")):
-        beats.add(id="j", interval_seconds=10)
-        beats.now += 10
-        (read,), _next = beats.store.due_jobs(beats.now, 10)
-        change("j")
-        assert beats.store.fire([firing_of(read, beats.now)], beats.now) == [None]
-        beats.jobs.delete("j")
-    assert beats.events("job.fired") == []
-
-
-def test_a_time_that_has_a_run_gets_no_second_one_when_the_job_is_set_back(beats: Beats) -> None:
-    job = beats.add(id="j", interval_seconds=10, starts_at=START)
-    beats.go(25)
-    kept = beats.jobs.read("j")
-    at = START.timestamp() + 10
-    assert beats.store.put_job(replace(kept, next_run_at=at, due_at=at)) is not None
-    beats.go(10)
-    assert Counter(beats.times(job)) == Counter([10, 20, 30])
-
-
-def test_put_job_refuses_what_has_changed_since(beats: Beats) -> None:
-    made = beats.add(cron="@daily")
-    assert beats.store.put_job(made) is not None
-    assert beats.store.put_job(made) is None
 
 
 def test_scheduling_the_same_again_goes_on_and_another_schedule_begins_anew(beats: Beats) -> None:

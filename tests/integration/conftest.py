@@ -1,26 +1,40 @@
-"""What all integration tests are held against."""
+"""What integration tests share: models and clusters of agents."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from orchestra import Orchestrator
-from orchestra.errors import StoreUnavailable
-from orchestra.testing.watched import check_log
+import orchestra
+from tests.cluster import Cluster
+from tests.openai_server import OpenAiServer
+from tests.servers import PrivateRedis
 
 
-@pytest.fixture(scope="module", autouse=True)
-def every_step_changes_as_it_may() -> Iterator[None]:
-    """Whatever an orchestrator of this process has stored: its log is looked through before it is closed."""
-    close = Orchestrator.close
+@pytest.fixture
+def default_closed() -> Iterator[None]:
+    """For tests that use ``orchestra.default()``."""
+    yield
+    orchestra.default().close()
 
-    def check_and_close(orch: Orchestrator) -> None:
-        if not orch.closed:
-            with suppress(StoreUnavailable):
-                check_log(orch.parts.store)
-        close(orch)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Orchestrator, "close", check_and_close)
-        yield
+@pytest.fixture
+def server() -> Iterator[OpenAiServer]:
+    """A model that speaks HTTP."""
+    with OpenAiServer() as made:
+        yield made
+
+
+@pytest.fixture(params=["offline", "server"])
+def any_model(request: pytest.FixtureRequest, server: OpenAiServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The built-in model, and one that speaks HTTP."""
+    if request.param == "server":
+        monkeypatch.setenv("ORCHESTRA_MODEL", server.model)
+    return request.param
+
+
+@pytest.fixture
+def agents_cluster(private_redis: Callable[..., PrivateRedis], tmp_path: Path) -> Iterator[Cluster]:
+    """A broker of its own and a store for workers that run agents."""
+    with Cluster(tmp_path, private_redis().url) as made:
+        yield made

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from types import ModuleType
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -131,10 +132,11 @@ def unique(name: str) -> str:
     return f"{name}-{time.monotonic_ns()}"
 
 
-def no_message_waits_for_a_time(cluster: Cluster) -> None:
-    """A message with an ETA sits unacknowledged in a worker until it is due."""
-    for message in [*cluster.unacknowledged(), *cluster.messages()]:
-        assert message["headers"].get("eta") is None, message
+def no_message_waits_for_a_time(orch: Orchestrator, cluster: Cluster) -> None:
+    """A message with an ETA sits in a worker until it is due."""
+    waiting: Any = orch.app.control.inspect(limit=1).scheduled()
+    assert list(waiting.values()) == [[]]
+    assert [message for message in cluster.messages() if message["headers"].get("eta")] == []
 
 
 def test_a_retry_that_the_body_asks_for_waits_in_the_store(
@@ -144,7 +146,7 @@ def test_a_retry_that_the_body_asks_for_waits_in_the_store(
     task = orch.submit(legacy.second_time, key)
     cluster.wait_for_note(f"second_time {key}")
     wait_until(lambda: task.status is TaskStatus.RETRYING, 5, "the retry to be recorded")
-    no_message_waits_for_a_time(cluster)
+    no_message_waits_for_a_time(orch, cluster)
     assert str(task.error) == "not yet"
     done = task.wait(10)
     assert (done.status, done.output, done.attempts) == (TaskStatus.COMPLETED, key, 2)
@@ -158,7 +160,7 @@ def test_a_retry_at_a_time_waits_in_the_store(orch: Orchestrator, legacy: Module
     task = orch.submit(legacy.later, key)
     cluster.wait_for_note(f"later {key}")
     wait_until(lambda: task.status is TaskStatus.RETRYING, 5, "the retry to be recorded")
-    no_message_waits_for_a_time(cluster)
+    no_message_waits_for_a_time(orch, cluster)
     assert task.wait(10).output == key
     first, second = cluster.notes(f"later {key}")
     assert 0.25 <= second.time - first.time < 1.5
@@ -375,6 +377,18 @@ def test_steps_and_plain_calls_share_the_worker(orch: Orchestrator, legacy: Modu
     assert run.wait(20).output == [f"nap {n}" for n in range(20)]
     # Half a second of sleep on two slots: nobody waited for a poll to be due.
     assert time.monotonic() - begun < 3
+
+
+def test_a_coroutine_task_runs_to_its_end_on_every_pool(orch: Orchestrator, legacy: ModuleType) -> None:
+    plain = legacy.twice_slowly.delay(3)
+    assert orch.submit(legacy.twice_slowly, 5).wait(20).output == 20
+    assert plain.get(timeout=20) == 12
+
+
+def test_a_coroutine_task_that_is_retried_for_its_errors_is(orch: Orchestrator, legacy: ModuleType) -> None:
+    key = unique("round")
+    task = orch.submit(legacy.comes_round, key).wait(20)
+    assert (task.output, task.attempts) == (2, 2)
 
 
 def test_everything_was_acknowledged(cluster: Cluster) -> None:

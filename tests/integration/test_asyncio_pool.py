@@ -124,6 +124,17 @@ def test_a_worker_killed_in_the_middle_of_a_coroutine_is_made_good_by_another(cl
     assert (task.status, task.crashes, task.claims) == (TaskStatus.COMPLETED, 1, 2)
 
 
+def test_a_body_that_holds_the_interpreter_for_longer_than_a_lease_lasts_is_left_to_its_worker(
+    cluster: Cluster,
+) -> None:
+    orch = cluster.orchestrator()
+    cluster.worker("--pool", "asyncio", "--queues", "others", env={"ORCHESTRA_LEASE_S": "1"})
+    cluster.worker("--pool", "asyncio", env={"ORCHESTRA_LEASE_S": "1"})
+    task = orch.submit(bodies.hold_the_interpreter, 10).wait(40)
+    assert (task.status, task.claims, task.crashes) == (TaskStatus.COMPLETED, 1, 0)
+    assert cluster.noted() == {"holds the interpreter": 1}
+
+
 # Embedded
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -242,6 +243,28 @@ def test_the_newest_events_of_a_type_or_run_are_found_however_far_back_they_are(
     assert [each.type for each in orch.history(run=run.id, limit=1)] == ["workflow.completed"]
     assert len(orch.history(run=run.id, type="task.completed")) == 30
     assert len(orch.history(run=run.id, type="task.completed", limit=10)) == 10
+
+
+def test_what_events_say_is_cut_to_a_size_for_those_who_read_of_them(orch: Orchestrator) -> None:
+    heard: list[Event] = []
+    orch.on("big.*", lambda event: heard.append(event))
+    orch.emit("big.one", {"text": "x" * 50_000})
+    wait_until(lambda: heard, 10, "the event")
+    assert len(str(heard[0].data["text"])) == 50_000
+    (shown,) = orch.history(type="big.*")
+    assert 9_000 < len(str(shown.data["text"])) <= 10_001
+    (shorter,) = orch.history(type="big.*", data_limit=100)
+    assert len(str(shorter.data["text"])) <= 101
+
+
+def test_heartbeats_are_no_events_that_could_push_out_others(orch: Orchestrator) -> None:
+    orch.submit(len, "abc").wait(LONG_S)
+    store = orch.parts.store
+    (lease,) = store.leases()
+    last = store.last_event()
+    for n in range(50):
+        store.renew(replace(lease, renewed_at=float(n)))
+    assert store.last_event() == last
 
 
 def test_questions_to_the_log_that_make_no_sense_are_refused(orch: Orchestrator) -> None:

@@ -363,6 +363,8 @@ def test_every_submit_with_a_key_gets_its_callback_once_also_when_the_task_has_e
     settle(orch)
     submit("after the end")
     settle(orch)
+    wait_until(lambda: len(heard) == 4)
+    settle(orch)
     assert sorted(heard) == ["after the end", "first", "maybe ended", "while it runs"]
 
 

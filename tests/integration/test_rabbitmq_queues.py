@@ -11,6 +11,7 @@ from celery import Celery
 
 from orchestra import Orchestrator, TaskStatus
 from orchestra.errors import BrokerUnavailable
+from orchestra.runtime.checkup import of_broker
 from orchestra.store.contract import Dispatch
 from tests import bodies
 from tests.cluster import Cluster
@@ -92,6 +93,18 @@ def test_quorum_queues_keep_bands_of_priorities_apart(make_cluster: Callable[...
     for band in ("1-3", "4-7", "8-10"):
         declared(rabbit, f"{cluster.queue}.priority.{band}", **{"x-queue-type": "quorum"})  # refused if it were not
     assert "ERROR" not in worker.output
+
+
+def test_the_doctor_knows_quorum_queues_from_others(cluster: Cluster, rabbit: Rabbit) -> None:
+    declared(rabbit, "doctored.priority.1-3", **{"x-queue-type": "quorum"})
+    declared(rabbit, "doctored.priority.4-7")
+    found = list(of_broker(cluster.orchestrator().app, ["doctored"], quorum=True))
+    assert [(each.about, each.level.value) for each in found[1:]] == [
+        ("queue doctored.priority.1-3", "ok"),
+        ("queue doctored.priority.4-7", "warning"),
+        ("queue doctored.priority.8-10", "ok"),
+    ]
+    assert "will be declared as a quorum queue" in found[3].text
 
 
 def test_a_high_priority_step_passes_a_backlog_of_low_ones_in_quorum_queues(

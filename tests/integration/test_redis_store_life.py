@@ -157,6 +157,13 @@ def test_an_operation_waits_for_a_server_that_comes_back(private_redis: MakeRedi
     assert store.outputs(run_id, [0]) == {0: "1"}
 
 
+def test_connections_may_be_lost_any_number_of_times(server: PrivateRedis, store: RedisStore) -> None:
+    with server.client() as client:
+        for _ in range(250):
+            client.client_kill_filter(_type="normal", skipme=True)
+            assert store.leases() == []
+
+
 def test_functions_that_somebody_flushed_are_loaded_again(server: PrivateRedis, store: RedisStore) -> None:
     with server.client() as client:
         client.execute_command("FUNCTION", "FLUSH")

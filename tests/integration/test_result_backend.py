@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import AsyncResult, GroupResult
 
 from tests.processes import Process, wait_until
-from tests.servers import PrivateRedis
+from tests.servers import PrivatePostgres, PrivateRedis
 
 PATIENCE_S = 30
 
@@ -191,3 +191,23 @@ def test_a_callback_whose_publisher_died_is_published_by_another(application: Ap
     with application.worker("heir", "-Q", "dying,celery") as heir:
         heir.wait_for("ready")
         assert result.get(timeout=PATIENCE_S) == 6
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "redis"])
+def test_a_store_that_is_away_when_a_task_ends_costs_it_nothing_but_time(
+    kind: str, tmp_path: Path, broker: str
+) -> None:
+    with PrivatePostgres() if kind == "postgresql" else PrivateRedis(appendonly=True) as server:
+        made = Application(tmp_path, f"{broker.removesuffix('/0')}/{3 + len(kind) % 2}", f"orchestra+{server.url}")
+        try:
+            with made.worker("patient", env={"RESULTS_VISIBILITY_S": "600"}) as worker:
+                worker.wait_for("ready")
+                parts = chord([made.tasks.slow.s(n, 1.0) for n in range(2)], made.tasks.total.s()).apply_async()
+                worker.wait_for(lambda output: output.count("received") == 2, timeout=60)
+                server.kill()
+                worker.wait_for("trying again in", timeout=60)
+                server.start()
+                assert parts.get(timeout=2 * PATIENCE_S) == 1
+                worker.wait_for(lambda output: output.count("succeeded") == 3)
+        finally:
+            made.close()

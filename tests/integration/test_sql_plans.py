@@ -13,12 +13,21 @@ from sqlalchemy import Float, Integer, Table
 from orchestra.engine.outcome import Rescheduled
 from orchestra.model.record import ErrorInfo
 from orchestra.store.contract import Claimed
-from orchestra.store.sql import census, log, results, retention, schema, statements, wide
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql import census, control, log, notes, results, retention, schema, statements, wide
+from orchestra.store.sql.statements.statement import Statement
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered
 
-MODULES = (statements, log, results, retention, wide, census)
+MODULES = (
+    *(vars(statements)[name] for name in statements.__all__),
+    control,
+    log,
+    notes,
+    results,
+    retention,
+    wide,
+    census,
+)
 ALL = [each for module in MODULES for each in vars(module).values() if isinstance(each, Statement)]
 ALL += retention.DROP_OF_RUN
 READS_ALL = {
@@ -106,7 +115,7 @@ def test_no_statement_reads_all_steps_runs_joins_or_events(full: tuple[SqlStore,
     store, run_id = full
     found = plan_of(
         store, statement, run_id=run_id, queue="q", priority=5, window=64, room=8, now=4.0, before=4.0, limit=100,
-        after=store.last_event() - 20, worker="w1", first=0, last=80, bite=1000,
+        after=store.last_event() - 20, worker="w1", first=0, last=80, bite=1000, most=100,
     )  # fmt: skip
     scanned = {each["Relation Name"] for each in found if each["Node Type"] == "Seq Scan"}
     if statement.name not in READS_ALL:

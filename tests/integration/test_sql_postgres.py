@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -130,10 +131,11 @@ def test_a_claim_is_given_to_one_of_eight(store: SqlStore) -> None:
     assert sum(isinstance(each, Refused) for each in claims) == 7
 
 
-def test_a_run_that_fails_beside_others_that_complete_comes_to_its_end(store: SqlStore) -> None:
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_run_that_fails_beside_others_that_complete_comes_to_its_end(store: SqlStore, joined: bool) -> None:
     """The failure counts what is running; a step that completes at that moment must be counted once, not twice."""
-    for _ in range(30):
-        run_id, messages = create(store, [*([[]] * 6), list(range(6))])
+    for _ in range(20):
+        run_id, messages = create(store, [*([[]] * 6), *([list(range(6))] if joined else [])])
         claims = [store.claim(message, "w", 2.0) for message in messages]
 
         def record(at: int, claims: list[Any] = claims) -> None:
@@ -143,13 +145,14 @@ def test_a_run_that_fails_beside_others_that_complete_comes_to_its_end(store: Sq
         run = store.run(run_id)
         assert run is not None
         assert run.status is WorkflowStatus.FAILED
-        counts = store.counts(run_id)
-        assert counts == {TaskStatus.FAILED: 2, TaskStatus.COMPLETED: 4, TaskStatus.SKIPPED: 1}
+        skipped = {TaskStatus.SKIPPED: 1} if joined else {}
+        assert store.counts(run_id) == {TaskStatus.FAILED: 2, TaskStatus.COMPLETED: 4, **skipped}
 
 
-def test_cancelling_a_run_that_is_being_worked_on_leaves_no_step_open(store: SqlStore) -> None:
+@pytest.mark.parametrize("layers", [4, 1])
+def test_cancelling_a_run_that_is_being_worked_on_leaves_no_step_open(store: SqlStore, layers: int) -> None:
     for _ in range(10):
-        run_id, messages = create(store, layered(4, 8))
+        run_id, messages = create(store, layered(layers, 32 // layers))
 
         def act(at: int, run_id: str = run_id, messages: list[MessageRef] = messages) -> None:
             if at == 0:
@@ -211,11 +214,11 @@ def test_a_deadlock_is_tried_again_and_nobody_hears_of_it(store: SqlStore) -> No
         def block(tx: database.Transaction) -> str:
             tries[at] += 1
             tx.lock("ab"[at], alone=True)
-            tx.all(log.sql.LAST_EVENT)
+            tx.all(log.sql.log.LAST_EVENT)
             if tries[at] == 1:
                 met.wait()
             tx.lock("ba"[at], alone=True)
-            tx.all(log.sql.LAST_EVENT)
+            tx.all(log.sql.log.LAST_EVENT)
             return "done"
 
         return store._database.write(block)
@@ -242,7 +245,7 @@ class OpenWriter:
         def change(tx: Any) -> None:
             tx.append("r", True, None, [("late.event", (), {})], 1.0)
             tx.flush()
-            tx.tx.value(log.sql.LAST_EVENT)  # the answer to this says that the event is there
+            tx.tx.value(log.sql.log.LAST_EVENT)  # the answer to this says that the event is there
             self.written.set()
             self.end.wait(5)
             if self.fails:
@@ -439,7 +442,7 @@ def test_an_operation_whose_commit_was_not_answered_is_done_once(
     store.emit("custom", {}, 1.0)
     if happens:
         lost.append("answered")
-    (created,) = store.create_runs([NewRun(new_id(), "w", "w", planned([[]]))], 1.0)
+    (created,) = store.create_runs([NewRun(new_id(), "w", "w", planned([[], [0]]))], 1.0)
     if happens:
         lost.append("answered")
     claimed = store.claim(created.dispatches[0].ref, "w", 2.0)
@@ -449,30 +452,76 @@ def test_an_operation_whose_commit_was_not_answered_is_done_once(
     assert Counter(types(store.events(0)))["task.completed"] == 1
 
 
-@pytest.mark.parametrize("happens", [True, False])
-def test_a_claim_that_was_not_answered_is_made_once_and_given(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch, happens: bool
-) -> None:
-    """A claim is one statement, and commits with it: its worker and its time tell that it was made."""
-    _run, (message,) = create(store, [[]])
-    inner = PostgresTransaction.execute
-    lost: list[str] = []
+class Deafness:
+    """Loses the connection during the next statement, before or after the server has executed it."""
 
-    def execute(tx: Any, text: str, parameters: Any = None) -> Any:
-        if lost:
-            return inner(tx, text, parameters)
-        lost.append(text)
-        if happens:
-            inner(tx, text, parameters)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, happens: bool) -> None:
+        self._inner, self._happens, self._armed = PostgresTransaction.execute, happens, False
+        self.sent: list[str] = []
+        monkeypatch.setattr(PostgresTransaction, "execute", lambda tx, *args: self._execute(tx, *args))
+
+    def next(self) -> None:
+        self._armed = True
+
+    def _execute(self, tx: Any, text: str, parameters: Any = None) -> Any:
+        self.sent.append(text)
+        if not self._armed:
+            return self._inner(tx, text, parameters)
+        self._armed = False
+        if self._happens:
+            self._inner(tx, text, parameters)
         tx._cursor.connection.close()
         raise psycopg.OperationalError("the connection was lost")
 
-    monkeypatch.setattr(PostgresTransaction, "execute", execute)
-    claimed = store.claim(message, "w", 2.0)
+
+@pytest.mark.parametrize("happens", [True, False])
+def test_what_is_one_statement_is_done_once_when_its_answer_is_lost(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, happens: bool
+) -> None:
+    """It commits by itself, and has no number to ask about: its time in the row tells that it was done."""
+    store.refill(["q"], 1.0)  # knows the window from now on
+    deaf = Deafness(monkeypatch, happens=happens)
+    run_id = new_id()
+    deaf.next()
+    (created,) = store.create_runs([NewRun(run_id, "w", "w", planned([[]]), single=True)], 1.0)
+    (message,) = [each.ref for each in created.dispatches]
+    deaf.next()
+    claimed = store.claim(message, "w", 1.5)
     assert isinstance(claimed, Claimed)
     assert claimed.claim.claim == 1
-    assert lost
-    assert isinstance(store.claim(message, "w", 2.0), Refused)
+    deaf.next()
+    recorded = store.record(claimed.claim, Completed("null"), 2.0)
+    assert recorded is not None
+    assert recorded.ended_run is WorkflowStatus.COMPLETED
+    assert isinstance(store.claim(message, "w", 1.5), Refused)
+    assert store.record(claimed.claim, Completed("null"), 2.0) is None
+    with pytest.raises(KeyConflict):
+        store.create_runs([NewRun(run_id, "w", "w", planned([[]]), single=True)], 1.0)
+    counted = Counter(types(store.events(0)))
+    assert counted == {"task.submitted": 1, "task.queued": 1, "task.started": 1, "task.completed": 1}
+
+
+def test_a_single_task_is_three_statements(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.refill(["q"], 1.0)  # knows the window from now on
+    sent = Deafness(monkeypatch, happens=True).sent
+    (created,) = store.create_runs([NewRun(new_id(), "w", "w", planned([[]]), single=True)], 1.0)
+    claimed = store.claim(created.dispatches[0].ref, "w", 1.5)
+    assert isinstance(claimed, Claimed)
+    assert store.record(claimed.claim, Completed("null"), 2.0) is not None
+    assert len(sent) == 3, sent
+
+
+def test_steps_that_are_copied_are_what_steps_that_are_inserted_are(store: SqlStore) -> None:
+    odd = ["tab\t", "line\n", "back\\slash", "\\N", "'quoted'", '"', "ä – 🎻"]
+    few, many = (
+        store.create_runs([NewRun(new_id(), "w", "w", planned([[]] * len(odd) * times, names=odd * times))], 1.0)
+        for times in (1, 10)
+    )
+    inserted, copied = (store.steps(created.run_id)[: len(odd)] for (created,) in (few, many))
+    assert [replace(each, ref=inserted[0].ref) for each in copied] == [
+        replace(each, ref=inserted[0].ref) for each in inserted
+    ]
+    assert [each.name for each in copied] == odd
 
 
 def test_a_restart_of_the_server_is_waited_for() -> None:

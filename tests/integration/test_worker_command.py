@@ -58,7 +58,7 @@ def test_a_worker_told_to_stop_finishes_what_runs_and_gives_its_lease_back_after
     time.sleep(1.5)  # long enough for two looks at who is dead
     assert (running.status, running.claims) == (TaskStatus.RUNNING, 1)
     cluster.release("held")
-    assert worker.wait(15) == (0 if number == signal.SIGTERM else 1), worker.tail()  # as Celery has it
+    assert worker.wait(15) == 0, worker.tail()
     running.wait(5)
     assert (running.status, running.attempts, running.claims, running.crashes) == (TaskStatus.COMPLETED, 1, 1, 0)
     assert cluster.noted("held") == {"held begins": 1, "held ends": 1}
@@ -119,6 +119,14 @@ def test_a_solo_worker_has_one_slot_whatever_it_is_told(cluster: Cluster) -> Non
     cluster.worker("--pool", "solo", "--concurrency", "8")
     (lease,) = leases(cluster)
     assert lease.slots == 1
+
+
+def test_a_role_says_what_a_worker_serves_and_options_come_before_it(cluster: Cluster) -> None:
+    cluster.worker("--role", "agents", "--concurrency", "7")
+    (lease,) = leases(cluster)
+    assert (list(lease.queues), lease.slots) == (["agents"], 7)
+    task = cluster.orchestrator().submit(bodies.nap_async, 0.01, queue="agents")
+    assert task.wait(30).output == 0.01
 
 
 # Starting
@@ -184,6 +192,8 @@ def test_a_broker_of_an_unknown_kind_is_explained_in_one_line(cluster: Cluster) 
     assert "expected redis://… or amqp://…" in said
 
 
-@pytest.mark.parametrize("options", [["--concurrency", "0"], ["--pool", "gevent"], ["--loglevel", "loud"]])
+@pytest.mark.parametrize(
+    "options", [["--concurrency", "0"], ["--pool", "gevent"], ["--loglevel", "loud"], ["--grace", "soon"]]
+)
 def test_options_are_checked_before_anything_starts(cluster: Cluster, options: list[str]) -> None:
     assert options[0] in fails(cluster, "--app", cluster.app, *options)

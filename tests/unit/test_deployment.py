@@ -15,7 +15,10 @@ import yaml
 
 import beat
 from beat.probe import alive
-from workers import APP_VARIABLE, Role
+from orchestra.errors import SettingsError
+from orchestra.runtime.roles import ROLES, role
+from tests.deployed import interpolated
+from workers import APP_VARIABLE, command, serve
 from workers.agents import ROLE as AGENTS
 from workers.default import ROLE
 
@@ -41,20 +44,28 @@ def test_every_command_in_compose_is_one_of_ours(compose: dict[str, Any]) -> Non
     ours = [service for service in compose["services"].values() if "build" in service]
     assert ours
     for service in ours:
-        parse(shlex.split(interpolated(service["command"], ORCHESTRA_APP="tasks:orch")))
-
-
-def interpolated(text: str, **variables: str) -> str:
-    """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as compose does."""
-    return re.sub(r"\$\{(\w+)(?::[-?][^}]*)?\}", lambda match: variables[match[1]], text)
+        parse(shlex.split(interpolated(service["command"], {"ORCHESTRA_APP": "tasks:orch"})))
 
 
 def test_the_default_role_is_a_command_line_the_worker_understands() -> None:
-    assert parse(ROLE.command("tasks:orch"))["pool"] == "prefork"
+    assert parse(command(ROLE, "tasks:orch"))["role"] == "default"
+    assert (ROLE.pool, ROLE.queues, ROLE.concurrency) == ("prefork", (), None)
 
 
 def test_the_agents_role_runs_coroutines_on_one_loop() -> None:
-    assert parse(AGENTS.command("tasks:orch"))["pool"] == "asyncio"
+    assert parse(command(AGENTS, "tasks:orch"))["role"] == "agents"
+    assert (AGENTS.pool, AGENTS.queues) == ("asyncio", ("agents",))
+
+
+def test_every_role_is_a_module_of_the_pods_and_a_folder_of_nothing_else(root: Path) -> None:
+    assert {path.stem for path in (root / "workers").glob("[a-z]*.py")} == set(ROLES)
+
+
+def test_a_role_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(
+        SettingsError, match=r"there is no role 'agent'; there are: default .*; agents .* give --queues"
+    ):
+        role("agent")
 
 
 def test_the_beat_pod_is_a_command_line_that_is_understood() -> None:
@@ -71,16 +82,14 @@ def test_the_probe_says_whether_the_beat_was_heard_lately(tmp_path: Path) -> Non
 
 
 def test_a_role_turns_into_a_command_line() -> None:
-    role = Role("mail", queues=("mail", "slow"), pool="threads", concurrency=4)
-    assert role.command("tasks:orch", ["--concurrency", "8"]) == shlex.split(
-        "orchestra worker --app tasks:orch --pool threads --concurrency 4 --queues mail,slow --concurrency 8"
-    )
+    line = "orchestra worker --app tasks:orch --role agents --concurrency 8"
+    assert command(AGENTS, "tasks:orch", ["--concurrency", "8"]) == shlex.split(line)
 
 
 def test_a_role_without_an_app_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(APP_VARIABLE, raising=False)
     with pytest.raises(SystemExit, match=r"ORCHESTRA_APP is not set: role 'default' expects module:attribute"):
-        ROLE.serve()
+        serve(ROLE)
 
 
 def test_the_broker_keeps_its_messages(compose: dict[str, Any]) -> None:

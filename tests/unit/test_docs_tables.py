@@ -1,11 +1,17 @@
 """The tables of the docs say what the code says: every setting with its default, every error with its parents."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
+
+from prometheus_client.core import Metric
 
 from orchestra import errors
 from orchestra.errors import OrchestraError
+from orchestra.runtime.observing import Measure, Sample
 from orchestra.settings import Settings
+from orchestra.store.contract import Backlog
+from orchestra.telemetry.meters import Meters
 
 TEST = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
 
@@ -23,11 +29,17 @@ def test_the_docs_name_every_setting_with_its_variable_and_default(root: Path) -
         [
             f"`{name}`",
             f"`ORCHESTRA_{name.upper()}`",
-            f"`{field.default}`" if field.default not in (None, ()) else "none",
+            default_of(field.default),
         ]
         for name, field in Settings.model_fields.items()
     ]
     assert found == wanted
+
+
+def default_of(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"`{value.total_seconds():g}s`"
+    return "none" if value in (None, ()) else f"`{value}`"
 
 
 def test_the_docs_name_every_error_with_its_parents(root: Path) -> None:
@@ -51,3 +63,32 @@ def test_every_line_of_what_dies_names_tests_that_there_are(root: Path) -> None:
         tests = re.findall("`(test_[a-z0-9_]+)`", named)
         assert tests, what
         assert set(tests) <= written, what
+
+
+def test_the_docs_name_every_metric_with_its_labels(root: Path) -> None:
+    listed = rows((root / "docs" / "monitoring.md").read_text(), "## What is measured")
+    named = {row[0].strip("`").removesuffix("_total"): set(re.findall(r"`(\w+)`", row[1])) for row in listed}
+    assert named == shown_metrics()
+
+
+def shown_metrics() -> dict[str, set[str]]:
+    """Return the labels of each metric that is exported, by its name."""
+    meters = Meters(lambda: [Backlog("q", 5, 1, 1, 0.0, 0.0)], lambda: 1.0)
+    for measure, labels in SAMPLES.items():
+        meters.take([Sample(measure, 1.0, labels)])
+    return {each.name: labels_of(each) for each in meters.registry.collect()}
+
+
+SAMPLES = {
+    Measure.STORE: ("claim",),
+    Measure.STARTED: ("q", "t"),
+    Measure.LAG: ("q",),
+    Measure.ENDED: ("q", "t", "completed"),
+    Measure.TAKEN_OVER: (),
+    Measure.LOST: (),
+    Measure.FIRED: (),
+}
+
+
+def labels_of(metric: Metric) -> set[str]:
+    return set(metric.samples[0].labels) - {"le"}

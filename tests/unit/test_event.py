@@ -16,6 +16,7 @@ from orchestra.model.event import (
     Event,
     check_custom,
     check_pattern,
+    cut,
     matches,
     position,
 )
@@ -208,3 +209,14 @@ def test_closing_delivers_what_has_happened_first(log: Log) -> None:
     assert heard.count("subject of a") == 10
     assert "called" in heard
     log.tail.close()
+
+
+def test_what_an_event_says_is_cut_to_a_size_its_longest_values_first() -> None:
+    data = {"name": "A", "error": "x" * 1000, "rows": list(range(1000))}
+    assert cut(data, 100_000) is data
+    shown = cut(data, 100)
+    assert shown["name"] == "A"
+    assert len(str(shown["error"])) + len(str(shown["rows"])) <= 102
+    assert str(shown["error"]) == "x" * (len(str(shown["error"])) - 1) + "…"
+    assert str(shown["rows"]).startswith("[0, 1, 2")
+    assert cut(shown, 200) == shown

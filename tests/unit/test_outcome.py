@@ -9,6 +9,7 @@ from orchestra.engine.outcome import (
     Completed,
     Done,
     Failed,
+    GivenBack,
     NotFound,
     Raised,
     Reopened,
@@ -59,12 +60,13 @@ def test_a_function_that_is_not_there_fails_without_an_attempt() -> None:
 def test_a_claim_that_vanished_is_open_again_until_it_has_taken_too_many_workers_down() -> None:
     for crashes in range(MAX_CRASHES - 1):
         assert decided(Vanished("killed"), attempts=2, crashes=crashes) == Reopened("killed")
+    assert decided(GivenBack("told"), crashes=MAX_CRASHES - 1) == Reopened("told", crashed=False)
     last = decided(Vanished("killed"), crashes=MAX_CRASHES - 1)
     assert isinstance(last, Failed)
     assert (last.attempted, last.crashed, last.error.type) == (False, True, "WorkerCrashed")
     assert all(each in last.error.message for each in ("'step'", str(MAX_CRASHES), "killed"))
 
 
-@pytest.mark.parametrize("outcome", [Done("1"), Raised(ERROR), NotFound(ERROR), Vanished("x")])
+@pytest.mark.parametrize("outcome", [Done("1"), Raised(ERROR), NotFound(ERROR), Vanished("x"), GivenBack("x")])
 def test_deciding_twice_gives_the_same(outcome: Any) -> None:
     assert decided(outcome, retry=STEADY) == decided(outcome, retry=STEADY)

@@ -34,6 +34,8 @@ from orchestra.store.contract import (
     Recorded,
     Refused,
     RunFilter,
+    ToClaim,
+    ToRecord,
 )
 from orchestra.store.entries import events_of
 from orchestra.store.memory.tables import Run, Tables
@@ -98,7 +100,7 @@ class MemoryStore:
             step = tables.step(*message.step)
             if step not in tables.running.get(worker, {}) or step.generation != message.generation:
                 return None
-            return Claimed(step.claim_ref, step.row, step.attempts, step.crashes)
+            return step.claimed()
 
     def announce(self, worker: str, started_before: float, now: float) -> int:
         with self._transaction() as tx:
@@ -112,6 +114,11 @@ class MemoryStore:
         window = self._window.at(now)
         with self._transaction() as tx:
             return transitions.record(tx, claim, change, window, now)
+
+    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+        window = self._window.at(wanted[0].now)
+        with self._transaction() as tx:
+            return transitions.together(lambda: tx, wanted, window)
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         window = self._window.at(now)
@@ -165,10 +172,19 @@ class MemoryStore:
                 found += tx.resend(queue, unheard_since, limit - len(found), now)
         return found
 
-    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
+    def emit(
+        self,
+        event_type: str,
+        data: Mapping[str, object],
+        now: float,
+        *,
+        worker: str | None = None,
+        of: StepRef | None = None,
+        single: bool = False,
+    ) -> None:
         kept = json.loads(json.dumps(dict(data)))  # as the other stores keep it, and out of reach of its owner
         with self._transaction() as tx:
-            tx.append(None, False, worker, [(event_type, (), kept)], now)
+            tx.append(of and of.run_id, single, worker, [(event_type, [of.n] if of else (), kept)], now)
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
@@ -214,6 +230,11 @@ class MemoryStore:
         with self._reading() as tables:
             step = tables.step(*ref)
             return {} if step is None else dict(step.saved)
+
+    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+        with self._reading() as tables:
+            run = tables.runs.get(run_id)
+            return {} if run is None else {step.n: dict(step.saved) for step in run.steps.values() if step.saved}
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         with self._transaction() as tx:
@@ -267,9 +288,13 @@ class MemoryStore:
         with self._reading() as tables:
             return list(tables.leases.values())
 
-    def release_lease(self, incarnation: str) -> bool:
+    def release_lease(self, incarnation: str, expires_at: float | None = None) -> bool:
         with self._reading() as tables:
-            return tables.leases.pop(incarnation, None) is not None
+            lease = tables.leases.get(incarnation)
+            if lease is None or expires_at not in (None, lease.expires_at):
+                return False
+            del tables.leases[incarnation]
+            return True
 
     def held(self, incarnation: str) -> list[ClaimRef]:
         with self._reading() as tables:
@@ -338,7 +363,9 @@ class MemoryStore:
                     sent = queue.sent.get(priority, {})
                     ready = queue.lengths.get(priority, 0) + len(sent)
                     since = min((step.sent_at for step in sent if step.sent_at is not None), default=None)
-                    found += [Backlog(name, priority, ready, since)] if ready else []
+                    times = (step.ready_at for step in queue.ready(priority))
+                    first = min((each for each in times if each is not None), default=None)
+                    found += [Backlog(name, priority, ready, len(sent), since, first)] if ready else []
             return found
 
     def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:

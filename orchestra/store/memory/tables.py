@@ -12,10 +12,11 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.schedule import JobStatus
 from orchestra.model.status import TaskStatus, WorkflowStatus
-from orchestra.store.contract import ClaimRef, Cursor, Dispatch, Lease, NewRun
+from orchestra.store.contract import Claimed, ClaimRef, Cursor, Dispatch, Lease, NewRun
 from orchestra.store.entries import Entry
 from orchestra.store.notes import MOST_LINES
 from orchestra.store.primitives import Hot
+from orchestra.store.values import ready_at_once
 
 S = TaskStatus
 EventRow = tuple[int, float, str | None, bool, str | None, list[Entry]]
@@ -69,6 +70,18 @@ class Step:
     def claim_ref(self) -> ClaimRef:
         """Its newest claim."""
         return ClaimRef(MessageRef(self.ref, self.generation), self.claims)
+
+    def claimed(self, ready_at: float | None = None) -> Claimed:
+        """Return its newest claim."""
+        return Claimed(
+            self.claim_ref, self.row, self.attempts, self.crashes, ready_at=ready_at, started_at=self.started_at
+        )
+
+    @property
+    def ready_at(self) -> float | None:
+        """Since when it is ready, as far as is known."""
+        at_once = ready_at_once(self.row, self.generation, self.attempts, self.crashes)
+        return self.created_at if at_once else self.sent_at
 
     def hot(self) -> Hot:
         """Return what transitions need to know of it."""
@@ -164,6 +177,12 @@ class Queue:
     def count_sent(self, priority: int) -> int:
         """Return how many of this priority or better are with the broker."""
         return sum(len(steps) for each, steps in self.sent.items() if each <= priority)
+
+    def ready(self, priority: int) -> list[Step]:
+        """Return the ready steps of a priority, in no order."""
+        waiting = [place[-1] for place in self.waiting.get(priority, ())]
+        still = [step for step in waiting if step.status is S.QUEUED and step.sent_at is None and not step.parked]
+        return [*still, *self.sent.get(priority, ())]
 
     def take(self, priority: int) -> Iterator[Step]:
         """Give the waiting steps of a priority, best first. Each must have been sent when the next is asked for."""

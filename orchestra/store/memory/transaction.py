@@ -97,8 +97,9 @@ class MemoryTransaction(MemoryControl):
         step = self.tables.step(*message.step)
         if step is None or step.status is not S.QUEUED or step.parked or step.generation != message.generation:
             return None
+        ready_at = step.ready_at
         self.change(step, status=S.RUNNING, claims=step.claims + 1, worker=worker, started_at=now, sent_at=None)
-        return Claimed(ClaimRef(message, step.claims), step.row, step.attempts, step.crashes)
+        return step.claimed(ready_at)
 
     def status(self, ref: StepRef) -> TaskStatus | None:
         step = self.tables.step(*ref)

@@ -19,8 +19,8 @@ def arguments(change: Change, now: float) -> list[object]:
         case Rescheduled(error, after_s, attempted):
             times = (text_of(now + after_s), text_of(round(after_s, 3)))
             return ["rescheduled", *error_parts(error), *times, int(attempted)]
-        case Reopened(reason):
-            return ["reopened", *error_parts(ErrorInfo("WorkerLost", reason))]
+        case Reopened(reason, crashed):
+            return ["reopened", *error_parts(ErrorInfo("WorkerLost", reason)), int(crashed)]
         case Expanded(expansion):
             first = expansion.steps[0].n if expansion.steps else 0
             collects = "" if expansion.collects is None else expansion.collects

@@ -130,7 +130,8 @@ class Connection:
 
     def another(self) -> Any:
         """Return a connection of the driver for somebody else's use."""
-        return self._pool.make_connection()
+        # Not by the pool: it counts all that it ever made against its limit, those that have ended included.
+        return self._pool.connection_class(**self._pool.connection_kwargs)
 
     def close(self) -> None:
         """Close; a second time does nothing."""
@@ -155,7 +156,7 @@ class Connection:
         try:
             connection = idle.pop()
         except IndexError:
-            connection = self._pool.make_connection()
+            connection = self.another()
         try:
             connection.send_command(*args)
             answer = connection.read_response()

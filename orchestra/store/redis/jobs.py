@@ -54,7 +54,8 @@ class RedisJobs(ABC):
     def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
         token = self._connection.token()
         arguments: list[object] = [text_of(now), self._window.at(now).text, token, len(firings)]
-        for at, firing in enumerate(firings):
+        in_order = sorted(enumerate(firings), key=lambda each: each[1].job.id)  # as in ``store.firing``
+        for at, firing in in_order:
             arguments += _head(firing, now)
             for n, run in enumerate(firing.runs):
                 arguments += creation(run, now).sent(self._connection.run, f"{token}.{at}.{n}")
@@ -62,12 +63,12 @@ class RedisJobs(ABC):
         if any(answer is not None for answer in answers):
             self._tell()
         dispatches = dispatches_of(found)
-        fired: list[Fired | None] = []
-        for run_ids in answers:
+        fired: dict[int, Fired | None] = {}
+        for (at, _firing), run_ids in zip(in_order, answers, strict=True):
             # Which job a dispatch belongs to does not matter: they are published together.
-            fired.append(None if run_ids is None else Fired(run_ids, dispatches))
+            fired[at] = None if run_ids is None else Fired(run_ids, dispatches)
             dispatches = dispatches if run_ids is None else []
-        return fired
+        return [fired[at] for at in range(len(firings))]
 
 
 def _head(firing: Firing, now: float) -> list[object]:

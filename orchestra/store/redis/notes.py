@@ -22,6 +22,15 @@ class RedisNotes:
         found = self._connection.command("HGETALL", f"{self._key}c:{ref}")
         return dict(zip(found[::2], found[1::2], strict=True))
 
+    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+        found: dict[int, dict[str, str]] = {}
+        first = 0
+        while first >= 0:
+            saved, first = self._connection.run("run_checkpoints", run_id, first)
+            for n, key, value in zip(*[iter(saved)] * 3, strict=True):
+                found.setdefault(int(n), {})[key] = value
+        return found
+
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         told = "" if progress is None else progress_text(progress)
         texts = [line_text(line) for line in lines[-MOST_LINES:]]

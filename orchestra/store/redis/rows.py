@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from orchestra.engine.join import Edges
@@ -104,11 +105,15 @@ def _none(value: Any) -> Any:
     return None if value is False else value
 
 
-def claimed_of(message: MessageRef, state: Sequence[int], facts: str, given: str) -> Claimed:
+def claimed_of(
+    message: MessageRef, state: Sequence[int], facts: str, given: str, started_at: float, ready_at: str = ""
+) -> Claimed:
     """Return a claim without its inputs; ``state`` is claim, attempts and crashes."""
     claim, attempts, crashes = state
     row = row_of(message.step.n, TaskStatus.RUNNING, facts, given)
-    return Claimed(ClaimRef(message, claim), row, attempts, crashes)
+    return Claimed(
+        ClaimRef(message, claim), row, attempts, crashes, ready_at=_time(ready_at or False), started_at=started_at
+    )
 
 
 def record_of(ref: StepRef, state: str, facts: str, output: str | None, error: str | None) -> StepRecord:
@@ -146,8 +151,9 @@ def dispatches_of(found: Sequence[Any], parent: MessageRef | None = None) -> lis
     return dispatches
 
 
+@lru_cache(maxsize=16384)
 def claim_ref(name: str) -> ClaimRef:
-    """Return the claim that a set of what is running names."""
+    """Return the claim that a set of what is running names. Workers ask for the same ones again and again."""
     run_id, n, generation, claim = name.rsplit(".", 3)
     return ClaimRef(MessageRef(StepRef(run_id, int(n)), int(generation)), int(claim))
 

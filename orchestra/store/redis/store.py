@@ -27,6 +27,8 @@ from orchestra.store.contract import (
     Recorded,
     Refused,
     RunFilter,
+    ToClaim,
+    ToRecord,
 )
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
@@ -105,15 +107,19 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
                 return StoreUnavailable(self.url, f"run {run.id!r} took more than an hour to be written")
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
+        return self._claimed(message, now, self._connection.run("claim", *self._claiming(message, worker, now)))
+
+    def _claiming(self, message: MessageRef, worker: str, now: float) -> list[object]:
         (run_id, n), generation = message
-        token = self._connection.token()
-        answer = self._connection.run("claim", run_id, n, generation, worker, rows.text_of(now), token)
+        return [run_id, n, generation, worker, rows.text_of(now), self._connection.token()]
+
+    def _claimed(self, message: MessageRef, now: float, answer: Any) -> Claimed | Refused:
         if len(answer) == 2:
             status = TaskStatus(answer[1]) if answer[1] else None
             reason = "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
             return Refused(status, reason)
-        *state, facts, given, named, inherited = answer
-        claimed = rows.claimed_of(message, state, facts, given)
+        *state, facts, given, named, inherited, since = answer
+        claimed = rows.claimed_of(message, state, facts, given, now, since)
         if not named and not inherited:
             return claimed
         outputs = {int(named[at]): named[at + 1] for at in range(0, len(named), 2)}
@@ -133,7 +139,7 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         held = None if state is None else json.loads(state)
         if held is None or held[0] != TaskStatus.RUNNING or held[1] != message.generation or not is_it(held):
             return None
-        return rows.claimed_of(message, held[2:5], facts, given)
+        return rows.claimed_of(message, held[2:5], facts, given, float(held[7]))
 
     def announce(self, worker: str, started_before: float, now: float) -> int:
         found: int = self._connection.run("announce", worker, rows.text_of(started_before), rows.text_of(now))
@@ -146,6 +152,11 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         return first_n, first_join
 
     def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+        arguments = self._recording(claim, change, now)
+        return None if arguments is None else self._recorded(self._connection.run("record", *arguments), claim.ref)
+
+    def _recording(self, claim: ClaimRef, change: Change, now: float) -> list[object] | None:
+        """Return what the function asks for; None when rows that it needs had no place, since a newer claim stands."""
         (step, generation), number = claim
         fence = (step.run_id, step.n, generation, number)
         arguments = changes.arguments(change, now)
@@ -156,9 +167,24 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
                 arguments += [text for each in added.slices for text in each]
             elif not all(self._connection.run("stage_parts", *fence, *fields) for fields in added.slices):
                 return None
-        token = self._connection.token()
-        answer = self._connection.run("record", *fence, rows.text_of(now), token, self._window.at(now).text, *arguments)
-        return self._recorded(answer, claim.ref)
+        return [*fence, rows.text_of(now), self._connection.token(), self._window.at(now).text, *arguments]
+
+    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+        calls = [self._wanting(each) for each in wanted]
+        parts = [part for name, arguments in calls if arguments for part in (name, len(arguments), *arguments)]
+        answers = iter(self._connection.run("together", *parts))
+        found = [next(answers) if arguments else None for _name, arguments in calls]
+        return [
+            self._claimed(each.message, each.now, answer)
+            if isinstance(each, ToClaim)
+            else self._recorded(answer, each.claim.ref)
+            for each, answer in zip(wanted, found, strict=True)
+        ]
+
+    def _wanting(self, wanted: ToClaim | ToRecord) -> tuple[str, list[object] | None]:
+        if isinstance(wanted, ToClaim):
+            return "claim", self._claiming(wanted.message, wanted.worker, wanted.now)
+        return "record", self._recording(wanted.claim, wanted.change, wanted.now)
 
     def _recorded(self, answer: Any, parent: MessageRef | None = None) -> Recorded | None:
         if not answer:
@@ -197,9 +223,19 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         times = (rows.text_of(now), rows.text_of(unheard_since))
         return rows.dispatches_of(self._connection.run("resend", *times, limit, *queues))
 
-    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
-        entries = f"[[{rows.encoded(event_type)},[],{rows.encoded(dict(data))}]]"
-        self._connection.run("emit", rows.text_of(now), worker or "", entries, self._connection.token())
+    def emit(
+        self,
+        event_type: str,
+        data: Mapping[str, object],
+        now: float,
+        *,
+        worker: str | None = None,
+        of: StepRef | None = None,
+        single: bool = False,
+    ) -> None:
+        entries = f"[[{rows.encoded(event_type)},[{of.n if of else ''}],{rows.encoded(dict(data))}]]"
+        run_id, token = of.run_id if of else "", self._connection.token()
+        self._connection.run("emit", run_id, rows.text_of(now), worker or "", entries, token)
         self._tell()
 
     # --- subscribers --------------------------------------------------------------------------------------------
@@ -223,8 +259,9 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
     def leases(self) -> list[Lease]:
         return [rows.lease_of(text) for text in self._connection.command("HVALS", f"{self._key}leases")]
 
-    def release_lease(self, incarnation: str) -> bool:
-        return self._connection.run("release_lease", incarnation, self._connection.token()) == 1
+    def release_lease(self, incarnation: str, expires_at: float | None = None) -> bool:
+        until = "" if expires_at is None else rows.text_of(expires_at)
+        return self._connection.run("release_lease", incarnation, until, self._connection.token()) == 1
 
     def held(self, incarnation: str) -> list[ClaimRef]:
         names = self._connection.command("ZRANGE", f"{self._key}h:{incarnation}", 0, -1)
@@ -294,14 +331,15 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
 
     def backlog(self) -> list[Backlog]:
         found = self._connection.run("backlog")
-        listed = [found[at : at + 4] for at in range(0, len(found), 4)]
-        return sorted(
-            (
-                Backlog(queue, priority, ready, float(since) if since else None)
-                for queue, priority, ready, since in listed
-            ),
-            key=lambda each: (each.queue, each.priority),
-        )
+        listed = [
+            Backlog(
+                queue, priority, ready, sent, float(sent_since) if sent_since else None, float(since) if since else None
+            )
+            for queue, priority, ready, sent, sent_since, since in (
+                found[at : at + 6] for at in range(0, len(found), 6)
+            )
+        ]
+        return sorted(listed, key=lambda each: (each.queue, each.priority))
 
     def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
         found = self._connection.run("read_steps", run_id, "")

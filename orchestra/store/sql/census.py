@@ -6,7 +6,7 @@ from orchestra.model.status import WorkflowStatus
 from orchestra.store.contract import Census
 from orchestra.store.sql.database import Transaction
 from orchestra.store.sql.schema import events, runs, steps
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import Statement
 
 COUNT_RUNS = Statement(
     "count runs",

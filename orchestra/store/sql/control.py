@@ -4,44 +4,42 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, exists, insert, literal_column, null, select, update
+from sqlalchemy import Table, exists, insert, null, select, update
 
 from orchestra.engine.again import Again, Standing
+from orchestra.engine.rows import fallback_name
 from orchestra.model.status import OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.sql import wide
 from orchestra.store.sql.database import Row, Transaction
-from orchestra.store.sql.rows import loads
+from orchestra.store.sql.rows import encoded, loads
 from orchestra.store.sql.schema import joins, results, runs, shards, steps
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import THIS_RUN, THIS_STEP, Statement, bare, in_status, p, quoted
 
-_p: Any = bindparam
-_sql: Any = literal_column
-_RUN, _OF_RUN = runs.c.id == _p("run_id"), steps.c.run_id == _p("run_id")
-_OPEN = steps.c.status.in_([_sql(f"'{each}'") for each in sorted(OPEN)])
+_OF_RUN = steps.c.run_id == p("run_id")
 _STANDING = (
     "n", "key", "name", "queue", "status", "waits_for", "feeds", "parent", "is_map", "max_parallel", "collects",
     "error",
 )  # fmt: skip
-_R, _P = (_sql(f"'{each}'") for each in (WorkflowStatus.RUNNING, WorkflowStatus.PAUSED))
+_R, _P = quoted(WorkflowStatus.RUNNING), quoted(WorkflowStatus.PAUSED)
 
 PAUSE = Statement(
     "pause",
     "A run is paused, unless it is ending.",
-    update(runs).where(_RUN, runs.c.status == _R, runs.c.ending.is_(None)).values(status=_P).returning(runs.c.id),
+    update(runs).where(THIS_RUN, runs.c.status == _R, runs.c.ending.is_(None)).values(status=_P).returning(runs.c.id),
     ("id",),
 )
 RESUME = Statement(
     "resume",
     "A paused run goes on.",
-    update(runs).where(_RUN, runs.c.status == _P).values(status=_R).returning(runs.c.id),
+    update(runs).where(THIS_RUN, runs.c.status == _P).values(status=_R).returning(runs.c.id),
     ("id",),
 )
 PARK = Statement(
     "park",
     "What is ready of a paused run, or will be, is offered to nobody.",
     update(steps)
-    .where(_OF_RUN, _OPEN)
-    .values(parked=_sql("1"), sent_at=null())
+    .where(_OF_RUN, in_status(*OPEN))
+    .values(parked=bare("1"), sent_at=null())
     .returning(steps.c.status, steps.c.queue),
     ("status", "queue"),
 )
@@ -49,8 +47,8 @@ UNPARK = Statement(
     "unpark",
     "What is ready of a run that goes on waits for its turn again.",
     update(steps)
-    .where(_OF_RUN, steps.c.parked == _sql("1"))
-    .values(parked=_sql("0"))
+    .where(_OF_RUN, steps.c.parked == bare("1"))
+    .values(parked=bare("0"))
     .returning(steps.c.status, steps.c.queue),
     ("status", "queue"),
 )
@@ -63,67 +61,67 @@ STANDING = Statement(
 DEAD = Statement(
     "dead",
     "The parts of joins whose way was not taken.",
-    select(joins.c.number, joins.c.dead).where(joins.c.run_id == _p("run_id")),
+    select(joins.c.number, joins.c.dead).where(joins.c.run_id == p("run_id")),
     ("number", "dead"),
 )
 DEAD_OF_SHARDS = Statement(
     "dead of shards",
     "The parts of wide joins whose way was not taken.",
-    select(shards.c.number, shards.c.dead).where(shards.c.run_id == _p("run_id")),
+    select(shards.c.number, shards.c.dead).where(shards.c.run_id == p("run_id")),
     ("number", "dead"),
 )
 REOPEN = Statement(
     "reopen",
     "A run that had ended goes on.",
     update(runs)
-    .where(_RUN)
+    .where(THIS_RUN)
     .values(
         status=_R, ending=null(), error=null(), completed_at=null(), deadline=null(), expires_at=null(),
-        remaining=_p("remaining"),
+        remaining=p("remaining"),
     ),
 )  # fmt: skip
 SET_BACK = Statement(
     "set back",
     "A step of a run that is retried begins anew.",
     update(steps)
-    .where(_OF_RUN, steps.c.n == _p("n"))
+    .where(THIS_STEP)
     .values(
-        status=_p("status"), generation=steps.c.generation + _sql("1"), attempts=_sql("0"), crashes=_sql("0"),
-        error=null(), output=null(), completed_at=null(), due_at=null(), sent_at=null(), parked=_sql("0"),
-        resends=_sql("0"), parts_left=_p("parts_left"), parts_broken=_sql("0"),
+        status=p("status"), generation=steps.c.generation + bare("1"), attempts=bare("0"), crashes=bare("0"),
+        error=null(), output=null(), completed_at=null(), due_at=null(), sent_at=null(), parked=bare("0"),
+        resends=bare("0"), parts_left=p("parts_left"), parts_broken=bare("0"),
     ),
 )  # fmt: skip
 SET_JOIN = Statement(
     "set join",
     "Parts of a join run again.",
     update(joins)
-    .where(joins.c.run_id == _p("run_id"), joins.c.number == _p("number"))
-    .values(remaining=_p("remaining"), live=_p("live"), broken=_sql("0"), dead=_p("dead")),
+    .where(joins.c.run_id == p("run_id"), joins.c.number == p("number"))
+    .values(remaining=p("remaining"), live=p("live"), broken=bare("0"), dead=p("dead")),
 )
 SET_SHARD = Statement(
     "set shard",
     "Parts of a wide join run again.",
     update(shards)
-    .where(shards.c.run_id == _p("run_id"), shards.c.number == _p("number"), shards.c.shard == _p("shard"))
-    .values(remaining=_p("remaining"), live=_p("live"), broken=_sql("0"), dead=_p("dead")),
+    .where(shards.c.run_id == p("run_id"), shards.c.number == p("number"), shards.c.shard == p("shard"))
+    .values(remaining=p("remaining"), live=p("live"), broken=bare("0"), dead=p("dead")),
 )
 PARTS = Statement(
     "parts",
     "The parts of a run's joins.",
-    select(joins.c.number, joins.c.parts, joins.c.any_way).where(joins.c.run_id == _p("run_id")),
+    select(joins.c.number, joins.c.parts, joins.c.any_way).where(joins.c.run_id == p("run_id")),
     ("number", "parts", "any_way"),
 )
 OVERDUE = Statement(
     "overdue",
     "Runs whose deadline has come.",
-    select(runs.c.id).where(runs.c.deadline.is_not(None), runs.c.completed_at.is_(None), runs.c.deadline <= _p("now")),
+    select(runs.c.id).where(runs.c.deadline.is_not(None), runs.c.completed_at.is_(None), runs.c.deadline <= p("now")),
     ("id",),
 )
 EXPIRED = Statement(
     "expired",
     "Runs whose expiry has come.",
     select(runs.c.id).where(
-        runs.c.expires_at.is_not(None), runs.c.completed_at.is_(None), runs.c.expires_at <= _p("now")
+        runs.c.expires_at.is_not(None), runs.c.completed_at.is_(None), runs.c.expires_at <= p("now")
     ),
     ("id",),
 )
@@ -131,7 +129,7 @@ _OPEN_RUN = runs.c.completed_at.is_(None)
 NEXT_DEADLINE = Statement(
     "next deadline",
     "When the next run ends, whatever it has come to.",
-    select(runs.c.deadline).where(runs.c.deadline.is_not(None), _OPEN_RUN).order_by(runs.c.deadline).limit(_sql("1")),
+    select(runs.c.deadline).where(runs.c.deadline.is_not(None), _OPEN_RUN).order_by(runs.c.deadline).limit(bare("1")),
     ("deadline",),
 )
 NEXT_EXPIRY = Statement(
@@ -140,17 +138,17 @@ NEXT_EXPIRY = Statement(
     select(runs.c.expires_at)
     .where(runs.c.expires_at.is_not(None), _OPEN_RUN)
     .order_by(runs.c.expires_at)
-    .limit(_sql("1")),
+    .limit(bare("1")),
     ("expires_at",),
 )
 HAS_BEGUN = Statement(
     "has begun",
     "Whether a step of a run was ever claimed.",
-    select(_sql("1")).where(exists(select(_sql("1")).select_from(steps).where(_OF_RUN, steps.c.claims > _sql("0")))),
+    select(bare("1")).where(exists(select(bare("1")).select_from(steps).where(_OF_RUN, steps.c.claims > bare("0")))),
     ("yes",),
 )
 WILL_NOT_EXPIRE = Statement(
-    "will not expire", "A run has begun in time.", update(runs).where(_RUN).values(expires_at=null())
+    "will not expire", "A run has begun in time.", update(runs).where(THIS_RUN).values(expires_at=null())
 )
 
 
@@ -161,14 +159,14 @@ def _copy(table: Table, name: str, why: str, condition: Any, **changed: Any) -> 
 
 
 _first = select(steps.c.waits_for).where(_OF_RUN, steps.c.parent.is_(None), steps.c.waits_for.is_not(None))
-_new, _now, _no, _zero = _p("new_id"), _p("now"), null(), _sql("0")
+_new, _now, _no, _zero = p("new_id"), p("now"), null(), bare("0")
 _WHY = "A run is forked."
-_ENDED = _sql(f"'{WorkflowStatus.CANCELLED}'")
+_ENDED = quoted(WorkflowStatus.CANCELLED)
 COPIES = (
     _copy(
-        runs, "copy run", _WHY, _RUN, id=_new, status=_ENDED, ending=_ENDED, key=_no, fingerprint=_no, job_id=_no,
+        runs, "copy run", _WHY, THIS_RUN, id=_new, status=_ENDED, ending=_ENDED, key=_no, fingerprint=_no, job_id=_no,
         scheduled_for=_no, deadline=_no, expires_at=_no, error=_no, created_at=_now, started_at=_now,
-        completed_at=_now, next_n=_p("next_n"),
+        completed_at=_now, next_n=p("next_n"),
     ),
     _copy(
         steps, "copy steps", _WHY, (_OF_RUN) & steps.c.parent.is_(None), run_id=_new, created_at=_now,
@@ -176,21 +174,32 @@ COPIES = (
         claims=_zero, attempts=_zero, crashes=_zero, announced=_zero, resends=_zero, parts_left=_no,
         parts_broken=_zero, collects=_no,
     ),
-    _copy(joins, "copy joins", _WHY, (joins.c.run_id == _p("run_id")) & joins.c.number.in_(_first), run_id=_new),
-    _copy(shards, "copy shards", _WHY, (shards.c.run_id == _p("run_id")) & shards.c.number.in_(_first), run_id=_new),
+    _copy(joins, "copy joins", _WHY, (joins.c.run_id == p("run_id")) & joins.c.number.in_(_first), run_id=_new),
+    _copy(shards, "copy shards", _WHY, (shards.c.run_id == p("run_id")) & shards.c.number.in_(_first), run_id=_new),
     _copy(
         results, "copy results", _WHY,
-        (results.c.run_id == _p("run_id")) & (results.c.n < _p("next_n")),
+        (results.c.run_id == p("run_id")) & (results.c.n < p("next_n")),
         run_id=_new,
     ),
 )  # fmt: skip
-NAME_OF_RUN = Statement("name of run", "What a run is called.", select(runs.c.name).where(_RUN), ("name",))
+NAME_OF_RUN = Statement("name of run", "What a run is called.", select(runs.c.name).where(THIS_RUN), ("name",))
 UNDO = Statement(
     "undo",
     "A step of a fork has not run.",
-    update(steps)
-    .where(_OF_RUN, steps.c.n == _p("n"))
-    .values(status=_sql(f"'{TaskStatus.CANCELLED}'"), output=null(), error=null()),
+    update(steps).where(THIS_STEP).values(status=quoted(TaskStatus.CANCELLED), output=null(), error=null()),
+)
+_part = steps.alias("part")
+USED_FALLBACKS = Statement(
+    "used fallbacks",
+    "What ran in the place of the steps that a run began with: they have forgotten it since.",
+    select(steps.c.n, _part.c.task, _part.c.target, _part.c.name).where(
+        _OF_RUN, steps.c.parent.is_(None), _part.c.run_id == steps.c.run_id, _part.c.n == steps.c.collects,
+        _part.c.key == steps.c.name + quoted(fallback_name("")),
+    ),
+    ("n", "task", "target", "name"),
+)  # fmt: skip
+GIVE_FALLBACK = Statement(
+    "give fallback", "A step of a fork has its fallback.", update(steps).where(THIS_STEP).values(fallback=p("fallback"))
 )
 
 
@@ -252,6 +261,8 @@ class SqlControl:
             names = statement.clause.compile().params
             self.tx.run(statement, **{key: value for key, value in about.items() if key in names})
         self.tx.many(UNDO, [{"run_id": new_id, "n": n} for n in undone])
+        used = self.tx.all(USED_FALLBACKS, run_id=run_id)
+        self.tx.many(GIVE_FALLBACK, [{"run_id": new_id, "n": n, "fallback": encoded(its)} for n, *its in used])
         return name
 
     def overdue(self, now: float) -> list[tuple[str, bool]]:

@@ -5,7 +5,7 @@ from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
 from orchestra.store.cursors import Cursor
 from orchestra.store.sql.database import Database, Transaction
 from orchestra.store.sql.schema import cursors
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import Statement
 
 _p = bindparam
 _NAMED = cursors.c.name == _p("name")

@@ -1,5 +1,6 @@
 """The database: transactions that are run as a whole, and run again where that helps. One subclass per server."""
 
+import hashlib
 import random
 import time
 from abc import ABC, abstractmethod
@@ -11,7 +12,7 @@ from sqlalchemy.engine import URL
 
 from orchestra.errors import StoreUnavailable
 from orchestra.store.sql.address import shown
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import Statement
 from orchestra.store.task_results import Changed, Ears
 
 PATIENCE_S = 10.0
@@ -35,8 +36,11 @@ class Transaction:
 
     concurrent = False
     """Whether several transactions may write at the same time."""
-    combines = False
-    """Whether one statement may make several changes: ``WITH … AS (UPDATE …)``."""
+
+    @property
+    def combines(self) -> bool:
+        """Whether one statement may change several tables."""
+        return self._database.combines
 
     def __init__(self, cursor: Any, database: "Database") -> None:
         self._cursor, self._database = cursor, database
@@ -60,7 +64,7 @@ class Transaction:
         return None if row is None else row[0]
 
     def many(self, statement: Statement, rows: Sequence[Mapping[str, object]]) -> None:
-        """Execute a statement once for each of the rows."""
+        """Execute a statement once for each of the rows, all of which have the same names."""
         self._cursor.executemany(self._database.text(statement)[0], rows)
 
     def listing(self, statement: Statement) -> list[Row]:
@@ -120,6 +124,8 @@ class Database(ABC):
     """Query for the bytes that the store takes."""
     longest_wait_s = 0.5
     """How long it waits at most between two attempts."""
+    combines = False
+    """Whether one statement may change several tables: ``WITH … AS (UPDATE …)``."""
 
     def __init__(self, address: URL) -> None:
         self.address = address
@@ -194,6 +200,11 @@ class Database(ABC):
 
     @abstractmethod
     def _read(self, block: Callable[[Transaction], T]) -> T: ...
+
+
+def lock_number(name: str) -> int:
+    """Return the number that stands for the name of a lock."""
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
 
 
 def first_line(error: BaseException) -> str:

@@ -23,6 +23,7 @@ from sqlalchemy import bindparam, func, literal_column, select
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.schema import events
+from orchestra.store.sql.statements.statement import Statement
 
 _LOOKS = 10
 _BETWEEN_LOOKS_S = 0.002
@@ -38,7 +39,7 @@ _seen = (
     .where(events.c.seq > bindparam("after"))
     .subquery()
 )
-FIRST_HOLE = sql.Statement(
+FIRST_HOLE = Statement(
     "first hole",
     "How far the log is sure to be complete while a writer does not finish.",
     select(_seen.c.before)
@@ -66,13 +67,13 @@ def rows(tx: Transaction, after: int, limit: int, run_id: str | None, newest: bo
 
 def end(tx: Transaction) -> int:
     """Return the cursor behind the newest settled event."""
-    last: int = tx.value(sql.LAST_EVENT)
+    last: int = tx.value(sql.log.LAST_EVENT)
     return _settled(tx, max(0, last - _FAR)) if tx.concurrent else last
 
 
 def _settled(tx: Transaction, after: int) -> int:
     """Return the greatest settled number; where writers do not finish, the number before the first hole."""
-    last: int = tx.value(sql.LAST_EVENT)
+    last: int = tx.value(sql.log.LAST_EVENT)
     writing = tx.writers(events.name)
     for _look in range(_LOOKS):
         if not writing:
@@ -86,7 +87,7 @@ def _settled(tx: Transaction, after: int) -> int:
 
 def _visible(tx: Transaction, after: int, limit: int, run_id: str | None, newest: bool) -> list[Row]:
     if run_id is not None:
-        return tx.all(sql.EVENTS_OF_RUN, run_id=run_id, after=after, limit=limit)
+        return tx.all(sql.log.EVENTS_OF_RUN, run_id=run_id, after=after, limit=limit)
     if newest:
-        return tx.all(sql.NEWEST_EVENTS, after=after, limit=limit)[::-1]
-    return tx.all(sql.EVENTS, after=after, limit=limit)
+        return tx.all(sql.log.NEWEST_EVENTS, after=after, limit=limit)[::-1]
+    return tx.all(sql.log.EVENTS, after=after, limit=limit)

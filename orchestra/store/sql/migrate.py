@@ -10,7 +10,7 @@ from sqlalchemy.pool import NullPool
 
 from orchestra.store.sql.database import Database
 from orchestra.store.sql.opening import connect
-from orchestra.store.sql.statements import GET_META
+from orchestra.store.sql.statements.meta import GET_META
 from orchestra.store.sql.versions import NEWEST, RELEASE, TABLES_LOCK, ensure, found_version, put_release, too_new
 
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -9,7 +9,7 @@ from orchestra.model.record import LogLine, Progress
 from orchestra.store.notes import MOST_LINES, line_of, line_text, progress_of, progress_text
 from orchestra.store.sql.database import Database, Transaction
 from orchestra.store.sql.schema import checkpoints, logs, progress, steps
-from orchestra.store.sql.statements import HOLDS_CLAIM, Statement
+from orchestra.store.sql.statements.statement import HOLDS_CLAIM, Statement
 from orchestra.store.values import ClaimRef
 
 _p = bindparam
@@ -39,6 +39,14 @@ CHECKPOINTS = Statement(
     "What a step has saved.",
     select(checkpoints.c.key, checkpoints.c.value).where(_SAVED),
     ("key", "value"),
+)
+RUN_CHECKPOINTS = Statement(
+    "run checkpoints",
+    "What all steps of a run have saved.",
+    select(checkpoints.c.n, checkpoints.c.key, checkpoints.c.value)
+    .where(checkpoints.c.run_id == _p("run_id"))
+    .order_by(checkpoints.c.n),
+    ("n", "key", "value"),
 )
 DROP_PROGRESS = Statement(
     "drop progress", "What a body told before is about to be replaced.", delete(progress).where(_TOLD)
@@ -92,6 +100,14 @@ def read_checkpoints(database: Database, ref: StepRef) -> dict[str, str]:
     """See the contract."""
     rows = database.read(lambda tx: tx.all(CHECKPOINTS, run_id=ref.run_id, n=ref.n))
     return {str(key): str(value) for key, value in rows}
+
+
+def read_run_checkpoints(database: Database, run_id: str) -> dict[int, dict[str, str]]:
+    """See the contract."""
+    found: dict[int, dict[str, str]] = {}
+    for n, key, value in database.read(lambda tx: tx.all(RUN_CHECKPOINTS, run_id=run_id)):
+        found.setdefault(n, {})[str(key)] = str(value)
+    return found
 
 
 def tell(database: Database, claim: ClaimRef, told: Progress | None, lines: Sequence[LogLine]) -> bool:

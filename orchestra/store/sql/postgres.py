@@ -1,6 +1,5 @@
 """PostgreSQL: a small pool of connections per process, few round trips, an answer to lost commits."""
 
-import hashlib
 import os
 import select
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -15,9 +14,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from orchestra.errors import SettingsError, StoreUnavailable
-from orchestra.store.sql.database import Again, Database, Transaction, first_line
+from orchestra.store.sql.database import Again, Database, Transaction, first_line, lock_number
 from orchestra.store.sql.listening import PostgresEars
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import Statement
 from orchestra.store.task_results import Changed, Ears
 
 KEPT, MOST = 4, 8
@@ -53,6 +52,8 @@ WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted AND pid <>
 # Serialization failure, deadlock; and a key that somebody else inserted in between: the next attempt sees it.
 _CONFLICTS = frozenset({"40001", "40P01", "23505"})
 _GOING_DOWN = frozenset({"57P01", "57P02", "57P03", "25P03", "53300"})
+_WORTH_COPYING = 32
+"""Rows from which on COPY costs less than to execute an INSERT for each."""
 T = TypeVar("T")
 
 
@@ -63,7 +64,7 @@ class PostgresTransaction(Transaction):
     most transactions begin with. The statements after it see all that was committed before the lock was given.
     """
 
-    concurrent = combines = True
+    concurrent = True
 
     def __init__(self, cursor: Any, database: Database, *, block: bool) -> None:
         super().__init__(cursor, database)
@@ -83,11 +84,21 @@ class PostgresTransaction(Transaction):
         elif rows:
             if self.number is None:
                 self._begin("")
-            self._cursor.executemany(text, rows)
+            if statement.table is None or len(rows) < _WORTH_COPYING:
+                self._cursor.executemany(text, rows)
+            else:
+                self._copy(statement.table, rows)
+
+    def _copy(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        columns = list(rows[0])
+        named = ", ".join(f'"{column}"' for column in columns)
+        with self._cursor.copy(f"COPY {table} ({named}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row([row[column] for column in columns])
 
     def lock(self, name: str, *, alone: bool) -> None:
         # Advisory locks write nothing; row locks that many may share would write a multixact for each.
-        lock = (_LOCK_ALONE if alone else _LOCK_SHARED).format(number=_lock_number(name))
+        lock = (_LOCK_ALONE if alone else _LOCK_SHARED).format(number=lock_number(name))
         if self.number is None:
             self._begin(f", {lock}")
         else:
@@ -102,10 +113,6 @@ class PostgresTransaction(Transaction):
         self.number = self._cursor.fetchone()[0]
 
 
-def _lock_number(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), signed=True)
-
-
 class _LostCommit(Exception):
     """The connection was lost while the transaction was being committed."""
 
@@ -118,6 +125,7 @@ class PostgresDatabase(Database):
     """A PostgreSQL database. The isolation is READ COMMITTED; what must not happen at once takes locks."""
 
     kind = "postgresql"
+    combines = True
     # Not to_regclass(): it may answer from a cache that has not heard of what was committed while we waited for a lock.
     has_table = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema() AND tablename = %(name)s::text"
     size = (

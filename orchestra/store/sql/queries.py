@@ -8,7 +8,8 @@ from orchestra.store.contract import RunFilter
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.rows import error_of, loads
 from orchestra.store.sql.schema import runs
-from orchestra.store.sql.statements import RUN, Statement
+from orchestra.store.sql.statements.columns import RUN
+from orchestra.store.sql.statements.statement import Statement
 
 _PAGE = 500
 _METADATA, _ERROR = RUN.index("metadata"), RUN.index("error")

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, insert, select
 
 from orchestra.store.sql.database import Transaction
 from orchestra.store.sql.schema import results
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import Statement
 
 LIMIT = 32_768
 """Default of the length of JSON text, in characters, up to which an output stays in the row of its step."""

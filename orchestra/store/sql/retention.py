@@ -10,7 +10,7 @@ from sqlalchemy import and_, bindparam, delete, func, literal_column, select
 
 from orchestra.store.sql.database import Database, Transaction
 from orchestra.store.sql.schema import checkpoints, events, joins, logs, progress, results, runs, shards, steps
-from orchestra.store.sql.statements import Statement
+from orchestra.store.sql.statements.statement import Statement
 
 BITE = 1000
 """Steps, or rows of the log, that one transaction deletes; the steps of a single run go as a whole."""

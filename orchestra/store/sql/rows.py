@@ -1,7 +1,7 @@
 """Rows: between what the tables hold and the values of the contract."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestra.engine.rows import StepRow
@@ -10,10 +10,11 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, JobRecord, RunRecord, StepRecord
 from orchestra.model.schedule import JobStatus, Schedule
 from orchestra.model.status import TaskStatus, WorkflowStatus
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Lease
+from orchestra.store.contract import Backlog, Claimed, ClaimRef, Dispatch, Lease, NewRun
 from orchestra.store.entries import events_of as entries_of
-from orchestra.store.primitives import Hot
-from orchestra.store.sql.statements import JOB, MOVES, ROW
+from orchestra.store.primitives import Counted, Hot
+from orchestra.store.sql.statements.columns import JOB, MOVES, ROW
+from orchestra.store.values import ready_at_once
 
 Row = tuple[Any, ...]
 
@@ -54,6 +55,18 @@ def dispatch_of(row: Row) -> Dispatch:
     return Dispatch(ref, task, name, queue, priority, timeout_s, loads(chain) or ())
 
 
+def picked_of(rows: list[Row]) -> tuple[list[Dispatch], bool]:
+    """Return dispatches in their order from the columns PICKED, and whether there was room for more."""
+    # The order of what a statement returns is not that of its subquery.
+    rows.sort(key=lambda row: (-row[-3], row[-2], row[0], row[1]))
+    return [dispatch_of(row[:-3]) for row in rows], bool(rows) and len(rows) < rows[0][-1]
+
+
+def counted_of(status: str, completed_at: float | None, single: int, now: float | None) -> Counted:
+    """Return what a run was told, from the columns COUNTED."""
+    return Counted(WorkflowStatus(status) if completed_at is not None and completed_at == now else None, bool(single))
+
+
 def hot_of(row: Row) -> Hot:
     """Return a Hot from the columns HOT."""
     n, key, name, queue, feeds, parent, is_map, attempts, crashes, retry, fallback, *rest = row
@@ -81,8 +94,26 @@ def columns_of(step: StepRow) -> dict[str, object]:
 
 def claimed_of(message: MessageRef, row: Row) -> Claimed:
     """Return a claim, without its inputs, from the columns CLAIMED."""
-    claims, attempts, crashes = row[-3:]
-    return Claimed(ClaimRef(message, claims), step_row_of(row[:-3]), attempts, crashes)
+    claims, attempts, crashes, created_at, sent_at, started_at = row[-6:]
+    step = step_row_of(row[:-6])
+    ready_at = created_at if ready_at_once(step, message.generation, attempts, crashes) else sent_at
+    return Claimed(ClaimRef(message, claims), step, attempts, crashes, ready_at=ready_at, started_at=started_at)
+
+
+def backlog_of(rows: Iterable[Row]) -> list[Backlog]:
+    """Return what is ready: of each queue and priority there may be two rows, one of them of what was sent."""
+    found: dict[tuple[str, int], Backlog] = {}
+    for queue, priority, count, sent_since, ready_since in rows:
+        known = found.get((queue, priority), Backlog(queue, priority, 0, 0, None, None))
+        found[queue, priority] = Backlog(
+            queue,
+            priority,
+            known.ready + count,
+            known.sent + (0 if sent_since is None else count),
+            known.sent_since if sent_since is None else sent_since,
+            min((each for each in (known.ready_since, ready_since) if each is not None), default=None),
+        )
+    return [each for _place, each in sorted(found.items())]
 
 
 def step_of(row: Row) -> StepRecord:
@@ -103,6 +134,32 @@ def run_of(row: Row) -> RunRecord:
         run_id, name, workflow_id, WorkflowStatus(status), bool(single), priority, loads(data) or {}, key, None, None,
         error_of(error), job_id, scheduled_for, created_at, started_at, completed_at, deadline,
     )  # fmt: skip
+
+
+def run_row(run: NewRun, remaining: int, steps: int, joins: int, now: float) -> dict[str, object]:
+    """Return the columns of a run that is created: it waits for ``remaining`` steps, and has used so many numbers."""
+    return {
+        "id": run.id,
+        "name": run.name,
+        "workflow_id": run.workflow_id,
+        "status": WorkflowStatus.RUNNING,
+        "single": int(run.single),
+        "priority": run.priority,
+        "metadata": encoded(dict(run.metadata) or None),
+        "key": run.key,
+        "fingerprint": run.fingerprint,
+        "job_id": run.job_id,
+        "scheduled_for": run.scheduled_for,
+        "deadline": run.deadline,
+        "expires_at": run.expires_at,
+        "result": encoded(run.plan.result),
+        "on_failure": run.plan.on_failure,
+        "next_n": steps,
+        "next_join": joins,
+        "remaining": remaining,
+        "created_at": now,
+        "started_at": now,
+    }
 
 
 def job_of(row: Row) -> JobRecord:

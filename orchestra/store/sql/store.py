@@ -28,6 +28,8 @@ from orchestra.store.contract import (
     Recorded,
     Refused,
     RunFilter,
+    ToClaim,
+    ToRecord,
 )
 from orchestra.store.sql import census, control, cursors, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
@@ -35,6 +37,7 @@ from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
 from orchestra.store.sql.queries import runs_where
 from orchestra.store.sql.rows import (
+    backlog_of,
     claimed_of,
     dispatch_of,
     events_of,
@@ -46,6 +49,7 @@ from orchestra.store.sql.rows import (
     step_of,
 )
 from orchestra.store.sql.transaction import SqlTransaction
+from orchestra.store.sql.whole import Whole
 from orchestra.store.window import LiveWindow
 
 T = TypeVar("T")
@@ -71,6 +75,7 @@ class SqlStore:
         self.url = self._database.url
         self._window = LiveWindow(self.leases, window)
         self._result_limit = result_limit
+        self._whole = Whole(self._database, result_limit)
         self._listeners: list[Callable[[], None]] = []
 
     def _write(self, change: Callable[[SqlTransaction], T], output: str | None = None) -> T:
@@ -87,16 +92,26 @@ class SqlStore:
             tx.flush()
             return result, tx.wrote_events
 
-        result, news = self._database.write(block)
+        return self._told(self._database.write(block))
+
+    def _told(self, result_and_news: tuple[T, bool]) -> T:
+        result, news = result_and_news
         if news:
-            for listener in self._listeners:
-                listener()
+            self._tell()
         return result
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
         window = self._window.at(now)
+        whole = self._whole.create(runs[0], window, now) if len(runs) == 1 else None
+        if whole is not None:
+            self._tell()
+            return [whole]
         return self._write(lambda tx: transitions.create_runs(tx, runs, window, now))
 
     def create_within(self, connection: Any, run: NewRun, now: float, then: Callable[[Created], object]) -> Created:
@@ -113,12 +128,11 @@ class SqlStore:
             return transitions.create_runs(tx, [run], window, now)[0]
 
         def committed() -> None:
-            for listener in self._listeners:
-                listener()
+            self._tell()
             then(created)
 
         created = within.write(self._database, connection, block)
-        within.after_commit(connection, lambda: self.run(created.run_id) is not None, committed)
+        within.after_commit(self._database, connection, lambda: self.run(created.run_id) is not None, committed)
         return created
 
     def claim(self, message: MessageRef, worker: str, now: float) -> Claimed | Refused:
@@ -128,12 +142,15 @@ class SqlStore:
             tx = SqlTransaction(inner, results.Packing(), again=next(attempts) > 0)
             return transitions.claim(tx, message, worker, now)
 
-        return self._database.singly(block)  # what it reads after the claim does not change any more
+        claimed = self._database.singly(block)  # what it reads after the claim does not change any more
+        if isinstance(claimed, Claimed):
+            self._whole.hold(claimed, worker, now)
+        return claimed
 
     def claimed(self, message: MessageRef, worker: str) -> Claimed | None:
         (run_id, n), generation = message
         row = self._database.read(
-            lambda tx: tx.one(sql.HELD_CLAIM, run_id=run_id, n=n, generation=generation, worker=worker)
+            lambda tx: tx.one(sql.claims.HELD_CLAIM, run_id=run_id, n=n, generation=generation, worker=worker)
         )
         return None if row is None else claimed_of(message, row)
 
@@ -145,8 +162,32 @@ class SqlStore:
 
     def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
         window = self._window.at(now)
-        output = change.output if isinstance(change, Completed) else None
-        return self._write(lambda tx: transitions.record(tx, claim, change, window, now), output)
+        if not isinstance(change, Completed):
+            return self._write(lambda tx: transitions.record(tx, claim, change, window, now))
+        whole = self._whole.complete(claim, change, window, now)
+        if whole is not None:
+            self._tell()
+            return whole
+        return self._write(lambda tx: transitions.record(tx, claim, change, window, now), change.output)
+
+    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+        window = self._window.at(wanted[0].now)
+        packing = results.Packing(self._result_limit)
+
+        def block(inner: Transaction) -> tuple[list[Claimed | Refused | Recorded | None], bool]:
+            made: list[SqlTransaction] = []
+
+            def tx() -> SqlTransaction:
+                for each in made[-1:]:
+                    each.flush()
+                made.append(SqlTransaction(inner, packing))
+                return made[-1]
+
+            answers = transitions.together(tx, wanted, window)
+            made[-1].flush()
+            return answers, any(each.wrote_events for each in made)
+
+        return self._told(self._database.write(block))
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         window = self._window.at(now)
@@ -174,10 +215,12 @@ class SqlStore:
 
     def due(self, now: float) -> tuple[Sequence[Dispatch], float | None]:
         window = self._window.at(now)
-        next_due, next_timed = self._database.read(lambda tx: (tx.value(sql.NEXT_DUE), control.next_timed(tx)))
+        next_due, next_timed = self._database.read(lambda tx: (tx.value(sql.window.NEXT_DUE), control.next_timed(tx)))
         found: list[Dispatch] = []
         if next_due is not None and next_due <= now:
-            found, next_due = self._write(lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.NEXT_DUE)))
+            found, next_due = self._write(
+                lambda tx: (transitions.due(tx, window, now), tx.tx.value(sql.window.NEXT_DUE))
+            )
         if next_timed is not None and next_timed <= now:
             for run_id, by_deadline in self._write(lambda tx: tx.overdue(now)):
 
@@ -198,14 +241,24 @@ class SqlStore:
             for queue in queues:
                 room = limit - len(found)
                 if room > 0:
-                    rows = tx.tx.all(sql.RESEND, queue=queue, before=unheard_since, room=room, now=now)
+                    rows = tx.tx.all(sql.window.RESEND, queue=queue, before=unheard_since, room=room, now=now)
                     found += [dispatch_of(row) for row in rows]
             return found
 
         return self._write(take)
 
-    def emit(self, event_type: str, data: Mapping[str, object], now: float, *, worker: str | None = None) -> None:
-        self._write(lambda tx: tx.append(None, False, worker, [(event_type, (), data)], now))
+    def emit(
+        self,
+        event_type: str,
+        data: Mapping[str, object],
+        now: float,
+        *,
+        worker: str | None = None,
+        of: StepRef | None = None,
+        single: bool = False,
+    ) -> None:
+        entry = (event_type, [of.n] if of else (), data)
+        self._write(lambda tx: tx.append(of and of.run_id, single, worker, [entry], now))
 
     # --- jobs ---------------------------------------------------------------------------------------------------
 
@@ -213,24 +266,24 @@ class SqlStore:
         return replace(job, version=job.version + 1) if self._write(lambda tx: tx.put_job(job)) else None
 
     def job(self, job_id: str) -> JobRecord | None:
-        row = self._database.read(lambda tx: tx.one(sql.GET_JOB, id=job_id))
+        row = self._database.read(lambda tx: tx.one(sql.jobs.GET_JOB, id=job_id))
         return None if row is None else job_of(row)
 
     def jobs(self) -> list[JobRecord]:
-        return [job_of(row) for row in self._database.read(lambda tx: tx.all(sql.JOBS))]
+        return [job_of(row) for row in self._database.read(lambda tx: tx.all(sql.jobs.JOBS))]
 
     def delete_job(self, job_id: str) -> bool:
         def block(tx: Transaction) -> bool:
-            tx.run(sql.DROP_BACKFILLS, id=job_id)
-            return tx.one(sql.DROP_JOB, id=job_id) is not None
+            tx.run(sql.jobs.DROP_BACKFILLS, id=job_id)
+            return tx.one(sql.jobs.DROP_JOB, id=job_id) is not None
 
         return self._database.write(block)
 
     def due_jobs(self, now: float, limit: int) -> tuple[list[JobRecord], float | None]:
-        next_due: float | None = self._database.read(lambda tx: tx.value(sql.NEXT_JOB))
+        next_due: float | None = self._database.read(lambda tx: tx.value(sql.jobs.NEXT_JOB))
         if next_due is None or next_due > now:
             return [], next_due
-        rows = self._database.read(lambda tx: tx.all(sql.DUE_JOBS, now=now, limit=limit))
+        rows = self._database.read(lambda tx: tx.all(sql.jobs.DUE_JOBS, now=now, limit=limit))
         return [job_of(row) for row in rows], next_due
 
     def fire(self, firings: Sequence[Firing], now: float) -> list[Fired | None]:
@@ -244,6 +297,9 @@ class SqlStore:
 
     def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
         return notes.read_checkpoints(self._database, ref)
+
+    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+        return notes.read_run_checkpoints(self._database, run_id)
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         return notes.tell(self._database, claim, progress, lines)
@@ -271,77 +327,75 @@ class SqlStore:
         def block(tx: Transaction) -> None:
             row = lease_row(lease)
             renewed = {name: row[name] for name in ("incarnation", "expires_at", "queues", "slots")}
-            if tx.one(sql.RENEW, **renewed) is None:
-                tx.run(sql.ADD_LEASE, **row)
+            if tx.one(sql.leases.RENEW, **renewed) is None:
+                tx.run(sql.leases.ADD_LEASE, **row)
 
         self._database.write(block)
 
     def leases(self) -> list[Lease]:
-        return self._database.read(lambda tx: [lease_of(row) for row in tx.all(sql.LEASES)])
+        return self._database.read(lambda tx: [lease_of(row) for row in tx.all(sql.leases.LEASES)])
 
-    def release_lease(self, incarnation: str) -> bool:
-        return self._database.write(lambda tx: tx.one(sql.DROP_LEASE, incarnation=incarnation) is not None)
+    def release_lease(self, incarnation: str, expires_at: float | None = None) -> bool:
+        if expires_at is None:
+            return self._database.write(lambda tx: tx.one(sql.leases.DROP_LEASE, incarnation=incarnation) is not None)
+        seen = {"incarnation": incarnation, "expires_at": expires_at}
+        return self._database.write(lambda tx: tx.one(sql.leases.DROP_LEASE_AS_SEEN, **seen) is not None)
 
     def held(self, incarnation: str) -> list[ClaimRef]:
-        return self._database.read(lambda tx: [_claim_ref(*row) for row in tx.all(sql.HELD, worker=incarnation)])
+        return self._database.read(lambda tx: [_claim_ref(*row) for row in tx.all(sql.claims.HELD, worker=incarnation)])
 
     def orphans(self) -> list[ClaimRef]:
-        return self._database.read(lambda tx: [_claim_ref(*row) for row in tx.all(sql.ORPHANS)])
+        return self._database.read(lambda tx: [_claim_ref(*row) for row in tx.all(sql.claims.ORPHANS)])
 
     # --- reading ------------------------------------------------------------------------------------------------
 
     def run(self, run_id: str) -> RunRecord | None:
-        row = self._database.read(lambda tx: tx.one(sql.GET_RUN, run_id=run_id))
+        row = self._database.read(lambda tx: tx.one(sql.runs.GET_RUN, run_id=run_id))
         return None if row is None else run_of(row)
 
     def runs(self, where: RunFilter) -> list[RunRecord]:
         return self._database.read(lambda tx: [run_of(row) for row in runs_where(tx, where)])
 
     def step(self, ref: StepRef) -> StepRecord | None:
-        return self._database.read(lambda tx: _whole_step(tx, tx.one(sql.GET_STEP, run_id=ref.run_id, n=ref.n)))
+        return self._database.read(lambda tx: _whole_step(tx, tx.one(sql.steps.GET_STEP, run_id=ref.run_id, n=ref.n)))
 
     def find_step(self, key: str) -> StepRecord | None:
-        return self._database.read(lambda tx: _whole_step(tx, tx.one(sql.FIND_STEP, key=key)))
+        return self._database.read(lambda tx: _whole_step(tx, tx.one(sql.steps.FIND_STEP, key=key)))
 
     def steps(self, run_id: str, status: TaskStatus | None = None) -> list[StepRecord]:
         def block(tx: Transaction) -> list[Row]:
             if status is None:
-                return tx.all(sql.STEPS, run_id=run_id)
-            return tx.all(sql.STEPS_IN, run_id=run_id, status=status)
+                return tx.all(sql.steps.STEPS, run_id=run_id)
+            return tx.all(sql.steps.STEPS_IN, run_id=run_id, status=status)
 
         return [step_of(row) for row in self._database.read(block)]
 
     def counts(self, run_id: str) -> dict[TaskStatus, int]:
         return self._database.read(
-            lambda tx: {TaskStatus(status): count for status, count in tx.all(sql.COUNTS, run_id=run_id)}
+            lambda tx: {TaskStatus(status): count for status, count in tx.all(sql.steps.COUNTS, run_id=run_id)}
         )
 
     def outputs(self, run_id: str, numbers: Sequence[int]) -> dict[int, str]:
         return self._database.read(lambda tx: SqlTransaction(tx, results.Packing()).outputs(run_id, numbers))
 
     def result_template(self, run_id: str) -> object:
-        return self._database.read(lambda tx: loads(tx.value(sql.GET_RESULT, run_id=run_id)))
+        return self._database.read(lambda tx: loads(tx.value(sql.runs.GET_RESULT, run_id=run_id)))
 
     def depth(self) -> dict[str, int]:
         counted: dict[str, int] = {}
-        for queue, count in self._database.read(lambda tx: tx.all(sql.DEPTH)):
+        for queue, count in self._database.read(lambda tx: tx.all(sql.window.DEPTH)):
             counted[queue] = counted.get(queue, 0) + count
         return counted
 
     def backlog(self) -> list[Backlog]:
-        found: dict[tuple[str, int], Backlog] = {}
-        for queue, priority, count, since in self._database.read(lambda tx: tx.all(sql.BACKLOG)):
-            known = found.get((queue, priority))
-            ready, earlier = (0, None) if known is None else (known.ready, known.sent_since)
-            found[queue, priority] = Backlog(queue, priority, ready + count, earlier if since is None else since)
-        return [each for _place, each in sorted(found.items())]
+        return backlog_of(self._database.read(lambda tx: tx.all(sql.window.BACKLOG)))
 
     def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
-        rows = self._database.read(lambda tx: tx.all(sql.EDGES, run_id=run_id))
+        rows = self._database.read(lambda tx: tx.all(sql.steps.EDGES, run_id=run_id))
         return predecessors((n, waits_for, loads(feeds)) for n, waits_for, feeds in rows)
 
     def open_queues(self) -> list[str]:
-        return self._database.read(lambda tx: [queue for (queue,) in tx.all(sql.OPEN_QUEUES)])
+        return self._database.read(lambda tx: [queue for (queue,) in tx.all(sql.steps.OPEN_QUEUES)])
 
     def last_event(self) -> int:
         return self._database.read(lambda tx: log.end(tx))

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from orchestra.store.sql import task_result_statements as sql
 from orchestra.store.sql.database import Transaction
 from orchestra.store.sql.opening import open_database
+from orchestra.store.sql.statements import task_results as sql
 from orchestra.store.task_results import (
     CLAIM_S,
     Changed,

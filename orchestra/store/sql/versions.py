@@ -12,7 +12,8 @@ from sqlalchemy import Column, MetaData, String, Table, bindparam, create_mock_e
 from orchestra.errors import SettingsError
 from orchestra.store.sql import schema
 from orchestra.store.sql.database import Database, Transaction
-from orchestra.store.sql.statements import GET_META, PUT_META, Statement
+from orchestra.store.sql.statements.meta import GET_META, PUT_META
+from orchestra.store.sql.statements.statement import Statement
 
 NEWEST = f"{schema.VERSION:04}"
 """The tables that this release reads and writes."""

@@ -8,34 +8,34 @@ as its number of parts. A join that one way may release is not sharded: every wa
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal_column, update
+from sqlalchemy import insert, update
 
 from orchestra.engine.join import Arrivals, Way
 from orchestra.engine.rows import JoinRow
 from orchestra.store.sql.database import Transaction
 from orchestra.store.sql.schema import shards
-from orchestra.store.sql.statements import COUNT_JOIN, Statement
+from orchestra.store.sql.statements.joins import COUNT_JOIN
+from orchestra.store.sql.statements.statement import Statement, bare, named, p
 
 WIDE = 64
 """Joins of more parts than this are counted in shards."""
 SHARDS = 16
 
-_p = bindparam
 ADD_SHARD = Statement(
     "add shard",
     "Some of the parts of a wide join, none of them done.",
-    insert(shards).values({column: _p(column.name) for column in shards.columns}),
+    insert(shards).values(named(shards)),
 )
 COUNT_SHARD = Statement(
     "count shard",
     "One part of a wide join has ended.",
     update(shards)
-    .where(shards.c.run_id == _p("run_id"), shards.c.number == _p("number"), shards.c.shard == _p("shard"))
+    .where(shards.c.run_id == p("run_id"), shards.c.number == p("number"), shards.c.shard == p("shard"))
     .values(
-        remaining=shards.c.remaining - literal_column("1"),
-        live=shards.c.live + _p("live"),
-        broken=shards.c.broken + _p("broken"),
-        dead=shards.c.dead + _p("dead"),
+        remaining=shards.c.remaining - bare("1"),
+        live=shards.c.live + p("live"),
+        broken=shards.c.broken + p("broken"),
+        dead=shards.c.dead + p("dead"),
     )
     .returning(shards.c.remaining, shards.c.live, shards.c.broken, shards.c.dead),
     ("remaining", "live", "broken", "dead"),

@@ -5,8 +5,8 @@ them before, so the messages wait for that: once the commit is under way, a thre
 If the process dies in between, the run is found like all whose messages were lost.
 """
 
+import logging
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,13 +14,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event
 
-from orchestra.errors import InvalidOption
-from orchestra.store.sql.database import Database, Row, Transaction
+from orchestra.errors import InvalidOption, StoreUnavailable
+from orchestra.store.sql.database import Again, Database, Row, Transaction
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
-PATIENCE_S = 10.0
-"""How long a commit may take before its messages are left to the recovery."""
-_POLL_S = 0.002
 _SET = "SELECT set_config('search_path', %(path)s, true)"
 _WHERE = "SELECT current_database(), pg_postmaster_start_time()::text, to_regclass('steps')::oid::bigint"
 
@@ -50,29 +48,37 @@ def write(database: Database, connection: object, block: Callable[[Transaction],
         cursor.close()
 
 
-def after_commit(connection: Connection, is_there: Callable[[], bool], then: Callable[[], object]) -> None:
-    """Do something once a transaction has been committed, on a thread of its own; never if it is rolled back."""
+def after_commit(
+    database: Database, connection: Connection, is_there: Callable[[], bool], then: Callable[[], object]
+) -> None:
+    """Do something once a transaction has been committed, on a thread of its own; never if it is rolled back.
+
+    Who commits for longer than the database is waited for leaves it to the recovery.
+    """
     over: list[bool] = []
+
+    def look() -> None:
+        if not is_there():
+            raise Again("it has not been committed")
+
+    def wait() -> None:
+        try:
+            database.patiently(look)
+        except StoreUnavailable as error:
+            logger.info("What was created in a transaction of the caller's own is left to the recovery: %s", error)
+        else:
+            then()
 
     def on_commit(_connection: Connection) -> None:
         if not over:
             over.append(True)
-            threading.Thread(target=_await, args=(is_there, then), name="orchestra-after-commit", daemon=True).start()
+            threading.Thread(target=wait, name="orchestra-after-commit", daemon=True).start()
 
     def on_rollback(_connection: Connection) -> None:
         over.append(False)
 
     event.listen(connection, "commit", on_commit, once=True)
     event.listen(connection, "rollback", on_rollback, once=True)
-
-
-def _await(is_there: Callable[[], bool], then: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not is_there():
-        if time.monotonic() > until:
-            return
-        time.sleep(_POLL_S)
-    then()
 
 
 def _elsewhere(connection: Connection, database: Database) -> InvalidOption:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from orchestra.engine.outcome import MAX_CRASHES, Completed, Failed, Rescheduled
+from orchestra.engine.outcome import MAX_CRASHES, Completed, Failed, Reopened, Rescheduled
 from orchestra.engine.plan import StepInput
 from orchestra.model import template
 from orchestra.model.graph import StepOptions
@@ -45,6 +45,25 @@ class Claiming:
         assert (claimed.claim.claim, claimed.name, claimed.attempts, claimed.crashes) == (1, "s0", 0, 0)
         step = desk.step(run, 0)
         assert (step.status, step.worker, step.claims, step.started_at) == ("RUNNING", "w7", 1, desk.clock())
+
+    def test_a_claim_says_since_when_the_step_was_ready(self, desk: Desk) -> None:
+        begun = desk.clock()
+        run = desk.create(graph([], [0]))
+        desk.clock.advance(2)
+        first = desk.claim(run, 0)
+        desk.clock.advance(3)
+        desk.record(first, Completed("1"))
+        desk.clock.advance(4)
+        assert (first.ready_at, desk.claim(run, 1).ready_at) == (begun, begun + 5)
+
+    def test_a_step_that_is_tried_again_was_ready_when_it_was_sent_again(self, desk: Desk) -> None:
+        begun = desk.clock()
+        run = desk.create(ONE)
+        desk.record(desk.claim(run, 0), Rescheduled(BOOM, 10))
+        desk.clock.advance(10)
+        desk.due()
+        desk.clock.advance(1)
+        assert desk.claim(run, 0).ready_at == begun + 10
 
     def test_a_double_of_a_message_is_refused_and_changes_nothing(self, desk: Desk) -> None:
         run = desk.create(ONE)
@@ -148,6 +167,17 @@ class Claiming:
         claimed = desk.claim(run, 0)
         assert (claimed.claim.claim, claimed.crashes, claimed.attempts) == (2, 1, 0)
 
+    def test_a_claim_that_is_given_back_is_ready_again_and_neither_an_attempt_nor_a_crash(self, desk: Desk) -> None:
+        run = desk.create(ONE)
+        desk.sent.clear()
+        claimed = desk.claim(run, 0)
+        recorded = must(desk.record(claimed, Reopened("its worker goes", crashed=False)))
+        assert [each.ref.step.n for each in recorded.dispatches] == [0]
+        step = desk.step(run, 0)
+        assert (step.status, step.crashes, step.attempts) == ("QUEUED", 0, 0)
+        assert desk.record(claimed, Completed("1")) is None
+        assert desk.claim(run, 0).claim.claim == 2
+
     def test_a_step_that_kills_every_worker_fails_in_the_end(self, desk: Desk) -> None:
         run = desk.create(ONE)
         for _ in range(MAX_CRASHES - 1):
@@ -226,6 +256,16 @@ class Claiming:
         assert desk.store.leases() == [renewed]
         assert desk.store.release_lease("w1")
         assert not desk.store.release_lease("w1")
+        assert desk.store.leases() == []
+
+    def test_a_lease_that_was_renewed_since_it_was_seen_stays(self, desk: Desk) -> None:
+        desk.store.renew(lease("w1", expires_at=1_700_000_005.0123457))
+        [seen] = desk.store.leases()
+        desk.store.renew(lease("w1", expires_at=1_700_000_006.5123458))
+        assert not desk.store.release_lease("w1", seen.expires_at)
+        [renewed] = desk.store.leases()
+        assert desk.store.release_lease("w1", renewed.expires_at)
+        assert not desk.store.release_lease("w1", renewed.expires_at)
         assert desk.store.leases() == []
 
     def test_of_many_workers_that_claim_a_step_exactly_one_wins(self, desk: Desk) -> None:

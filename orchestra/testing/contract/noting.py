@@ -84,3 +84,12 @@ class Noting:
         desk.store.prune(desk.clock.advance(10), 10)
         assert desk.store.checkpoints(StepRef(run, 0)) == {}
         assert (desk.store.progress(run), desk.store.logs(run, None, 10)) == ({}, [])
+
+    def test_what_all_steps_of_a_run_saved_is_read_at_once(self, desk: Desk) -> None:
+        run, other = desk.create(graph([], [], [])), desk.create(graph([]))
+        first, last = desk.claim(run, 0).claim, desk.claim(run, 2).claim
+        for claim, key, value in ((first, "a", "1"), (first, "b", "2"), (last, "a", "3")):
+            desk.store.save_checkpoint(claim, key, value, 1.0)
+        desk.store.save_checkpoint(desk.claim(other, 0).claim, "a", "1", 1.0)
+        assert desk.store.run_checkpoints(run) == {0: {"a": "1", "b": "2"}, 2: {"a": "3"}}
+        assert desk.store.run_checkpoints("nowhere") == {}

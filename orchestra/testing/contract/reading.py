@@ -4,7 +4,7 @@ from orchestra.model.graph import StepOptions
 from orchestra.model.ids import StepRef
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import RunFilter
-from orchestra.testing.contract.desk import Desk, graph
+from orchestra.testing.contract.desk import Desk, graph, must
 
 
 class Reading:
@@ -125,8 +125,19 @@ class Reading:
         assert [(each.queue, each.priority, each.ready) for each in backlog] == [
             ("größe", 10, 1), ("q", 2, 1), ("q", 5, 70),
         ]  # fmt: skip
-        since = [each.sent_since for each in backlog]
-        assert [None if each is None else round(each - begun, 3) for each in since] == [2, 1, 0]
+        since = [(each.sent_since, each.ready_since) for each in backlog]
+        assert [tuple(round(must(each) - begun, 3) for each in times) for times in since] == [(2, 2), (1, 1), (0, 0)]
+        assert [each.sent for each in backlog] == [1, 1, 64]
+
+    def test_the_backlog_says_since_when_its_first_step_is_ready(self, desk: Desk) -> None:
+        begun = desk.clock()
+        desk.create(graph(*(() for _ in range(70))))
+        later = desk.create(graph([], [0], s0={"options": StepOptions(1)}, s1={"options": StepOptions(2)}))
+        desk.clock.advance(5)
+        desk.complete(later, 0)
+        desk.clock.advance(5)
+        times = {each.priority: each.ready_since for each in desk.store.backlog()}
+        assert (times[2], times[5]) == (begun + 5, begun)
 
     def test_what_has_been_claimed_is_no_backlog(self, desk: Desk) -> None:
         run = desk.create(graph([], [0]))

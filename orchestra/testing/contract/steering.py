@@ -360,6 +360,21 @@ class Steering:
         assert desk.step(new, 1).output == "[null,null]"
         assert desk.ended(new) is WorkflowStatus.COMPLETED
 
+    def test_a_fork_has_the_fallback_that_was_used_before(self, desk: Desk) -> None:
+        run = desk.create(graph([], [0], s0={"options": WITH_FALLBACK}))
+        desk.fail(run, 0)
+        desk.complete(run, 2, 1)
+        assert desk.ended(run) is WorkflowStatus.COMPLETED
+        new = desk.fork(run, 0)
+        assert new is not None
+        assert desk.statuses(new) == "QU PE"
+        desk.record(desk.claim_again(new, 0), Failed(BOOM))
+        assert desk.statuses(new) == "WA PE QU"
+        assert desk.step(new, 2).target == desk.step(run, 2).target
+        desk.go_on(new, 2)
+        desk.go_on(new, 1)
+        assert desk.ended(new) is WorkflowStatus.COMPLETED
+
     def test_a_fork_needs_a_step_that_the_run_began_with(self, desk: Desk) -> None:
         run, alone = desk.create(graph([], s0=a_map())), desk.single()
         parts = desk.spread(run, 0, 1)

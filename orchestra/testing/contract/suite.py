@@ -12,10 +12,12 @@ from orchestra.testing.contract.counting import Counting
 from orchestra.testing.contract.creating import Creating
 from orchestra.testing.contract.desk import Desk
 from orchestra.testing.contract.failing import Failing
+from orchestra.testing.contract.grouping import Grouping
 from orchestra.testing.contract.growing import Growing
 from orchestra.testing.contract.keeping import Keeping
 from orchestra.testing.contract.noting import Noting
 from orchestra.testing.contract.reading import Reading
+from orchestra.testing.contract.scheduling import Scheduling
 from orchestra.testing.contract.sending import Sending
 from orchestra.testing.contract.steering import Steering
 from orchestra.testing.contract.subscribing import Subscribing
@@ -27,10 +29,12 @@ class StoreContract(
     Creating,
     Claiming,
     Counting,
+    Grouping,
     Growing,
     Failing,
     Cancelling,
     Steering,
+    Scheduling,
     Sending,
     Telling,
     Subscribing,

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from orchestra.engine.outcome import Completed
+from orchestra.model.ids import StepRef
 from orchestra.store.contract import Store
 from orchestra.testing.contract.claiming import at_once
 from orchestra.testing.contract.desk import Desk, graph
@@ -117,6 +118,21 @@ class Telling:
         (event,), _cursor = desk.store.events(0)
         assert (event.type, dict(event.data), event.worker) == ("order.shipped", data, "w1@host")
         assert (event.run_id, event.task_id, event.time) == (None, None, datetime.fromtimestamp(desk.clock(), UTC))
+
+    def test_an_event_of_a_step_is_in_the_log_of_its_run(self, desk: Desk) -> None:
+        run, single, other = desk.create(graph([], [])), desk.single(), desk.create(graph([]))
+        for each in (run, single):
+            n = int(each == run)
+            claimed = desk.claim(each, n)
+            of = StepRef(each, n)
+            desk.store.emit("custom.event", {"n": n}, desk.clock(), worker="w1", of=of, single=each == single)
+            desk.record(claimed, Completed("1"))
+        for each, task_id in ((run, f"{run}.1"), (single, single)):
+            found = desk.store.events(0, run_id=each)[0]
+            events = [(event.run_id, event.task_id) for event in found if event.type == "custom.event"]
+            assert events == [(each, task_id)]
+            assert found[-1].type == "task.completed"
+        assert all(event.type != "custom.event" for event in desk.store.events(0, run_id=other)[0])
 
     def test_ids_of_events_differ(self, desk: Desk) -> None:
         run = desk.create(graph([], []))

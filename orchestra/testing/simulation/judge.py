@@ -86,8 +86,9 @@ class Judge:
 
     def reply_lost(self, name: str, result: Any) -> None:
         """Its caller does not know that it was."""
-        if name == "claim" and isinstance(result, Claimed):
-            self.dropped.add(result.claim)
+        for each in result if name == "together" else [result]:
+            if isinstance(each, Claimed):
+                self.dropped.add(each.claim)
 
     def publishing(self, process: Process, dispatch: Dispatch) -> None:
         """A message is about to be published."""
@@ -236,8 +237,9 @@ class Judge:
             raise Violation("FOLLOWS", f"{new.name} went from {old.status} to {new.status} by {operation}")
 
     def _check_again(self, old: StepRecord, new: StepRecord) -> None:
-        # What completed runs again if it is the last part of something that was cancelled.
-        may_begin = new.status in AGAIN.get(old.status, ()) or (old.status is S.COMPLETED and old.parent is not None)
+        may_begin = new.status in AGAIN.get(old.status, ()) and (
+            old.status is not S.COMPLETED or old.parent is not None
+        )
         kept = (new.claims, new.generation) == (old.claims, old.generation + 1)
         if not (may_begin and kept) or new.attempts or new.crashes:
             raise Violation("a retry begins a new generation", f"{old} became {new}")
@@ -272,10 +274,7 @@ class Judge:
         ended = [START + end for begin, end in world.weather.store_away if end - begin > NOTICED_S]
         until = max([holder.expires_at, *(end + LEASE_S - INSPECT_S - 0.5 for end in ended if end <= world.now)])
         left = until - 2 * world.weather.skew_s - 0.01 - world.now
-        # Who slept through its return acts, once awake, on what it saw before.
-        slept = process.frozen_at <= holder.lapsed_at <= process.frozen_until
-        back_at = process.frozen_until if slept else holder.lapsed_at
-        if left > 0 and world.now - back_at > LAPSE_S:
+        if left > 0 and world.now - holder.lapsed_at > LAPSE_S:
             raise Violation(_NO_NEED, f"{incarnation} is called dead, and its lease holds {left:.2f} s more")
         together = abs(process.frozen_until - holder.frozen_until) < 0.001
         long = process.frozen_until - process.frozen_at > LEASE_S / 2

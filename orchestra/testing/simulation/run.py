@@ -142,7 +142,8 @@ class Play:
             # The first one serves all queues, so that every queue is served.
             queues = QUEUES if at == 0 else rng.sample(QUEUES, rng.randint(1, 3))
             forks = rng.random() < 0.6
-            kind = Kind(f"w{at}", rng.choice(hosts), queues, rng.choice((1, 2, 3)), forks, LEASE_S)
+            slots = rng.choice((1, 2, 3) if forks else (1, 3, 8))
+            kind = Kind(f"w{at}", rng.choice(hosts), queues, slots, forks, LEASE_S)
             self._start(kind, 1)
         for at in self.weather.reboots:
             self.world.at(at, lambda: self._reboot(rng.choice(hosts)))

@@ -1,14 +1,15 @@
 """The store as one process sees it: the real one, which is away at times and whose answers get lost."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from orchestra.errors import StoreUnavailable
-from orchestra.store.contract import Store
+from orchestra.store.contract import Store, ToClaim, ToRecord
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.telling import told
 from orchestra.testing.simulation.world import Process, World
 
+_SLOW = frozenset({"claim", "record", "together"})
 _URL = "simulated://"
 _QUIET = frozenset({"due", "announce", "leases", "orphans", "held", "renew", "refill"})
 """Calls that are told in the story only when something came of them."""
@@ -32,9 +33,28 @@ class SimStore:
         setattr(self, name, call)
         return call
 
+    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Any]:
+        """Make them one by one, so that the judge sees each; nothing else happens in between."""
+
+        def make(wanted: Sequence[ToClaim | ToRecord]) -> list[Any]:
+            return [self._make(each) for each in wanted]
+
+        return self._call("together", make)(wanted)
+
+    def _make(self, wanted: ToClaim | ToRecord) -> Any:
+        if isinstance(wanted, ToClaim):
+            name, args = "claim", (wanted.message, wanted.worker, wanted.now)
+        else:
+            name, args = "record", (wanted.claim, wanted.change, wanted.now)
+        result = getattr(self._store, name)(*args)
+        self._judge.saw(self._process, name, args, result)
+        return result
+
     def _call(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             self._world.point(f"before {name}")
+            if name in _SLOW and self._world.weather.store_s:
+                self._world.sleep(self._world.weather.store_s)
             self._refuse_while_away(name)
             result = real(*args, **options)
             self._judge.saw(self._process, name, args, result)

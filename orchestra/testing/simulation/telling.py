@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from orchestra.engine.outcome import Completed, Expanded, Failed, Reopened, Rescheduled
 from orchestra.model.ids import MessageRef
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused, ToClaim, ToRecord
 
 
 def told(name: str, args: Sequence[Any], result: Any) -> str:
@@ -27,6 +27,10 @@ def _told(value: Any) -> str:
         case Recorded():
             ended = f", run {value.ended_run}" if value.ended_run else ""
             return f"done{ended}; to send: {_told(value.dispatches) or 'nothing'}"
+        case ToClaim():
+            return f"claim of {_told(value.message)}"
+        case ToRecord():
+            return f"{_told(value.claim)} {_told(value.change)}"
         case Created():
             return f"{'existing' if value.existing else 'created'}; to send: {_told(value.dispatches) or 'nothing'}"
         case NewRun():

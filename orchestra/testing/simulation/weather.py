@@ -16,6 +16,8 @@ class Weather:
     latency_s: float = 0.02
     overtaken: float = 0.1
     """How often another goes first at a point."""
+    store_s: float = 0.0
+    """How long a claim or a record takes; those that come meanwhile may be made together."""
     lose: float = 0.0
     double: float = 0.0
     late: float = 0.0
@@ -60,6 +62,7 @@ _CALM = 0.1
 def forecast(rng: random.Random) -> Weather:
     """Choose what goes wrong: nothing at all for one seed in ten, else any of the kinds, few or many of them."""
     weather = Weather(latency_s=rng.choice((0.001, 0.02, 0.2)), overtaken=rng.choice((0.0, 0.1, 0.5)))
+    weather.store_s = rng.choice((0.0, 0.01, 0.1))
     if rng.random() < _CALM:
         return weather
     weather.until_s = rng.choice((6.0, 12.0, 25.0))

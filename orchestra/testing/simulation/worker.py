@@ -14,6 +14,7 @@ from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
 from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import Registry
 from orchestra.store.contract import Claimed, ClaimRef, Refused, Store
@@ -131,7 +132,8 @@ class SimWorker:
     def _new_adapter(self) -> Adapter:
         world = self._world
         publisher = SimPublisher(world, self._stage.broker, self.process, self._stage.judge.publishing)
-        cycle = Cycle(self._store, publisher, lambda: world.now + self.process.skew_s, self.name)
+        store = self._store if self.kind.forks else GroupingStore.of(self._store, world.pause)
+        cycle = Cycle(store, publisher, lambda: world.now + self.process.skew_s, self.name)
         return Adapter(
             cycle,
             cast(Registry, REGISTRY),

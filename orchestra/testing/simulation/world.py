@@ -48,6 +48,14 @@ class Process:
     strands: list[Strand] = field(default_factory=list[Strand])
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """One waiting of a strand."""
+
+    wait: Callable[[], None]
+    wake: Callable[[], None]
+
+
 class World:
     """Time, chance, and what happens next. All that is simulated goes through here.
 
@@ -170,6 +178,11 @@ class World:
         strand = self.strand
         self.at(seconds, lambda: self._go_on(strand))
         strand.stop_here()
+
+    def pause(self) -> "Waiting":
+        """Called by simulated code: return what it will wait with until somebody wakes it."""
+        strand = self.strand
+        return Waiting(strand.stop_here, lambda: self.at(0.0, lambda: self._go_on(strand)))
 
     def here(self) -> Process:
         """Return the process whose code is running."""

@@ -8,8 +8,12 @@ local function begin(keys, args)
   entries, touched, closed, single, token = {}, {}, {}, false, nil
 end
 
+-- What operations do, by their names.
+local works = {}
+
 -- Make an operation known under its name. One that only reads works on a server whose memory is full, too.
 local function register(name, work, only_reads)
+  works[name] = work
   redis.register_function{
     function_name = LIBRARY .. '_' .. name,
     callback = function(keys, args)

@@ -1,7 +1,8 @@
 -- claim: give a QUEUED step to a worker, or say why not.
 --
 -- Asks for run, n, generation, worker, now, token. Answers {claim, attempts, crashes, facts, input, outputs,
--- predecessors}, the last two as lists of (n, output) and (n, facts, output); or {0, status or ''}.
+-- predecessors, ready since or ''}, the outputs as a list of (n, output), the predecessors as one of
+-- (n, facts, output); or {0, status or ''}.
 
 local key
 
@@ -52,11 +53,12 @@ local function named_outputs(parts)
 end
 
 -- What the worker needs to run the step.
-local function answer(state, f, facts, input)
+local function answer(state, f, facts, input, ready)
   return {
     state[CLAIMS], state[ATTEMPTS], state[CRASHES], facts, input,
     f[NEEDS] ~= 0 and outputs(f[NEEDS]) or {},
     f[INHERITS] and named_outputs(f[INHERITS] == 0 and predecessors(f[WAITS_FOR]) or f[INHERITS]) or {},
+    ready,
   }
 end
 
@@ -67,15 +69,19 @@ register('claim', function()
   if not got[1] then return {0, ''} end
   local state = decode(got[1])
   if state[STATUS] == 'RUNNING' and state[TOKEN] == token then
-    return answer(state, decode(got[2]), got[2], got[3]) -- asked again, since the answer was lost
+    return answer(state, decode(got[2]), got[2], got[3], '') -- asked again, since the answer was lost
   end
   if state[STATUS] ~= 'QUEUED' or state[GENERATION] ~= tonumber(generation) then return {0, state[STATUS]} end
   if got[4]:sub(1, 9) == '["PAUSED"' then return {0, state[STATUS]} end
   local f = decode(got[2])
+  local ready = ready_since(state, f, false)
+  if ready == '' then
+    ready = ready_since(state, f, call('ZSCORE', P .. 'q:' .. f[QUEUE], member_of(run_id, n, f[CREATED])))
+  end
   unqueue(run_id, n, f)
   state[STATUS], state[CLAIMS], state[WORKER], state[STARTED], state[TOKEN] = 'RUNNING', state[CLAIMS] + 1, worker, at, token
   call('HSET', key, 's' .. n, encode(state))
   call('ZADD', P .. 'h:' .. worker, at, run_id .. '.' .. n .. '.' .. generation .. '.' .. state[CLAIMS])
   call('SADD', P .. 'holders', worker)
-  return answer(state, f, got[2], got[3])
+  return answer(state, f, got[2], got[3], ready)
 end)

@@ -1,7 +1,14 @@
--- emit: an event that belongs to no run.
+-- emit: an event that no change of a run makes.
 --
--- Asks for now, worker or '', entries, token.
+-- Asks for run or '', now, worker or '', entries, token.
 
 register('emit', function()
-  return once(ARGV[4], function() return append('', false, ARGV[2], ARGV[3], ARGV[1]) end)
+  local run, at, worker, entries, token = unpack(ARGV)
+  return once(token, function()
+    if run == '' or not open_run(run) then return append(run, false, worker, entries, at) end
+    now = at
+    append_to_run(worker, entries)
+    flush()
+    return 1
+  end)
 end)

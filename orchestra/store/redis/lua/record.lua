@@ -63,9 +63,9 @@ local function rescheduled(step)
 end
 
 local function reopened(step)
-  local error = error_of_change()
-  set_error(step, error_text(error))
-  end_claim(step, 'QUEUED', 0, 1)
+  local error, crashed = error_of_change(), tonumber(ARGV[13])
+  set_error(step, crashed == 1 and error_text(error) or nil)
+  end_claim(step, 'QUEUED', 0, crashed)
   enqueue(step)
   if R.at[A_ENDING] then return not_again(step) end
   say('task.retrying', {n}, about(step) .. ',"error":' .. encode(error[2]) .. ',"crashes":' .. step.s[CRASHES]

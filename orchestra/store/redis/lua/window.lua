@@ -34,6 +34,13 @@ local function enqueue(step)
   call('ZADD', P .. 'w:' .. f[QUEUE], f[PRIORITY] * BAND - f[RANK], member_of(R.id, step.n, f[CREATED]))
 end
 
+-- Since when a step is ready: its making where it waited for nothing, else the sending of its message, or ''.
+local function ready_since(state, f, sent)
+  local before = state[GENERATION] + state[ATTEMPTS] + state[CRASHES]
+  if not f[WAITS_FOR] and not f[PARENT] and before == 0 then return f[CREATED] end
+  return sent and string.format('%.6f', tonumber(sent) - f[PRIORITY] * SENT_BAND) or ''
+end
+
 -- A step is ready no more: it was claimed, or ended.
 local function unqueue(run_id, n, f)
   local member = member_of(run_id, n, f[CREATED])

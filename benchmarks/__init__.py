@@ -1,0 +1,1 @@
+"""Orchestra beside its peers, measured in one run: see README.md in this folder."""

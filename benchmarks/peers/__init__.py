@@ -1,0 +1,1 @@
+"""One script for each system: what `benchmarks.driver` wants of it, and nothing else."""

@@ -1,0 +1,8 @@
+"""The statements by noun: each has a name and a sentence. SQLAlchemy builds them; each is compiled once per dialect.
+
+They are executed on the driver's own cursor: what Core adds per execution would cost more than SQLite does.
+"""
+
+from orchestra.store.sql.statements import claims, jobs, joins, leases, log, meta, parts, runs, steps, whole, window
+
+__all__ = ["claims", "jobs", "joins", "leases", "log", "meta", "parts", "runs", "steps", "whole", "window"]

@@ -1,0 +1,1 @@
+"""Telemetry: what a worker or a beat shows to monitoring: metrics and probes over HTTP, JSON logs, spans."""
