@@ -3,14 +3,20 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 
 Entry = tuple[str, Sequence[int], Mapping[str, object]]
 """An event as it is written: type, numbers of the steps it is about, data."""
 
 
 def events_of(
-    seq: int, time: float, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry]
+    seq: int,
+    time: float,
+    run_id: str | None,
+    single: bool,
+    worker: str | None,
+    entries: Sequence[Entry],
+    wanted: Wanted | None = None,
 ) -> list[Event]:
     """Return the events of one transaction: one for each step that an entry is about.
 
@@ -18,7 +24,11 @@ def events_of(
     """
     at = datetime.fromtimestamp(time, UTC)
     found: list[Event] = []
+    place = 0
     for kind, numbers, written in entries:
+        if wanted is not None and not wanted(kind):
+            place += len(numbers) or 1
+            continue
         data, its_time, its_worker = dict(written), at, worker
         job_id = str(data.pop("job_id")) if kind.startswith("job.") else None
         if kind == "task.started":
@@ -27,5 +37,6 @@ def events_of(
             its_worker = str(data.pop("worker"))
         for n in numbers or [None]:
             task_id = None if n is None else run_id if single and n == 0 else f"{run_id}.{n}"
-            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, job_id, its_worker, data))
+            found.append(Event(f"{seq}-{place}", kind, its_time, run_id, task_id, job_id, its_worker, data))
+            place += 1
     return found
