@@ -165,7 +165,8 @@ def test_a_broken_answer_is_an_error_that_a_retry_gets_over(server: OpenAiServer
 
 def kill_an_agent(cluster: Cluster, kills: int, seed: int) -> None:
     orch = cluster.orchestrator()
-    task = orch.submit(scripts.ADDER, "add up")
+    # As much as it needs: a call that were counted twice after a crash would end it.
+    task = orch.submit(scripts.ADDER, "add up", usage_limits={"request_limit": 11, "tool_calls_limit": 10})
     cluster.kill_at_random(task, kills, random.Random(seed), "--pool", "asyncio")
     assert (task.status, task.output) == (TaskStatus.COMPLETED, "all added up")
     noted = cluster.noted()
