@@ -37,6 +37,7 @@ from orchestra.store.contract import (
     ToClaim,
     ToRecord,
 )
+from orchestra.store.effects import fill
 from orchestra.store.entries import events_of
 from orchestra.store.memory.tables import Run, Tables
 from orchestra.store.memory.transaction import MemoryTransaction
@@ -163,7 +164,7 @@ class MemoryStore:
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.fill(tx, queues, window, now)
+            return fill(tx, queues, window, now)
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         found: list[Dispatch] = []

@@ -31,6 +31,7 @@ from orchestra.store.contract import (
     ToClaim,
     ToRecord,
 )
+from orchestra.store.effects import fill
 from orchestra.store.sql import census, control, cursors, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
@@ -233,7 +234,7 @@ class SqlStore:
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)
-        return self._write(lambda tx: transitions.fill(tx, queues, window, now))
+        return self._write(lambda tx: fill(tx, queues, window, now))
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         def take(tx: SqlTransaction) -> list[Dispatch]:
