@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 from celery import _state
+from hypothesis import HealthCheck, settings
 
 from orchestra import Orchestrator
 from orchestra.errors import StoreUnavailable
@@ -19,6 +20,10 @@ from tests.servers import Missing, PrivateRedis, Rabbit, postgres_server, rabbit
 
 S = TypeVar("S")
 ROOT = Path(__file__).parent.parent
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import psutil
 import redis
 
 from tests.processes import Process, wait_until
@@ -404,7 +405,12 @@ class PrivatePostgres:
 
     def kill(self) -> None:
         """Kill it with all its sessions, as a power cut would."""
+        sessions = psutil.Process(self.pid).children(recursive=True)  # each has made itself a group of its own
         self._process.kill9()
+        for session in sessions:
+            with suppress(psutil.NoSuchProcess):
+                session.kill()
+        psutil.wait_procs(sessions, timeout=10)
 
     def restart(self) -> None:
         """Kill it, and start it again with the same files."""

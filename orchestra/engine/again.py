@@ -58,7 +58,9 @@ class Again:
     parts: Mapping[int, int] = field(default_factory=dict[int, int])
     """How many parts those that wait for parts wait for."""
     joins: Mapping[int, Counted] = field(default_factory=dict[int, Counted])
-    """The joins of several parts of which one runs again."""
+    """The joins of which a part runs again, and that have counted something."""
+    shut: Mapping[int, Sequence[int]] = field(default_factory=dict[int, Sequence[int]])
+    """The joins that no way leads through, and the steps behind them that run again: these are skipped at once."""
     remaining: int = 0
     """How many last steps the run waits for."""
 
@@ -88,14 +90,19 @@ def again(steps: Sequence[Standing], dead: Mapping[int, frozenset[int]]) -> Agai
         begins[n] = _begins(known[n], parts_of, arrived, any_way)
     for parent, parts in parts_of.items():
         _hold_back(known[parent], parts, begins)
+    shut: dict[int, list[int]] = {}
+    for n in sorted(undone):
+        join = known[n].waits_for
+        if begins[n] is S.PENDING and join is not None and _meaning(arrived[join], join in any_way) is Verdict.SKIP:
+            shut.setdefault(join, []).append(n)
     counted = {
         number: arrived[number]
         for number, parts in joins.items()
-        if len(parts) > 1 and any(part in undone for part in parts)
+        if (len(parts) > 1 or dead.get(number)) and any(part in undone for part in parts)
     }
     left = {parent: sum(is_last(part.feeds) for part in parts) for parent, parts in parts_of.items()}
     remaining = sum(known[n].parent is None and is_last(known[n].feeds) for n in undone)
-    return Again(begins, left, counted, remaining)
+    return Again(begins, left, counted, shut, remaining)
 
 
 def downstream(steps: Sequence[Standing], n: int) -> set[int]:
@@ -152,9 +159,12 @@ def _begins(
         return S.WAITING
     if step.waits_for is None:
         return S.QUEUED
-    its = arrived[step.waits_for]
-    released = verdict(Arrivals(its.remaining, its.live, 0, step.waits_for in any_way)) is Verdict.RELEASE
-    return S.QUEUED if released else S.PENDING
+    meaning = _meaning(arrived[step.waits_for], step.waits_for in any_way)
+    return S.QUEUED if meaning is Verdict.RELEASE else S.PENDING
+
+
+def _meaning(its: Counted, is_any: bool) -> Verdict:
+    return verdict(Arrivals(its.remaining, its.live, 0, is_any))
 
 
 def _hold_back(parent: Standing, parts: Sequence[Standing], begins: dict[int, S]) -> None:

@@ -11,6 +11,8 @@ for that. How many steps of a queue are with the broker is bounded by its *windo
 unexpired leases that serve it, as they were at most two seconds ago, and at least a floor. Those beyond wait in the
 store and come one for one, best first: priority, then the longest remaining path, then age. A step of higher priority
 than all that are with the broker is let through although the window is full, so that a backlog never delays it.
+Where several transactions may be on their way at the same time, each of them may fill the same room, with steps of its
+own, still the best first and none twice. Then nothing more is sent until there is room again.
 """
 
 from collections.abc import Callable, Mapping, Sequence

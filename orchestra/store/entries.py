@@ -9,6 +9,17 @@ Entry = tuple[str, Sequence[int], Mapping[str, object]]
 """An event as it is written: type, numbers of the steps it is about, data."""
 
 
+def started_entry(n: int, name: str, attempts: int, claims: int, worker: str, at: float) -> Entry:
+    """Return the event of a start. Its time is that of the claim, not that of the transaction that writes it."""
+    return "task.started", [n], {"name": name, "attempt": attempts, "claim": claims, "worker": worker, "at": at}
+
+
+def completed_entry(n: int, name: str, attempts: int, started_at: float | None, now: float) -> Entry:
+    """Return the event of a completion."""
+    took = {} if started_at is None else {"duration_s": round(now - started_at, 6)}
+    return "task.completed", [n], {"name": name, "attempt": attempts, **took}
+
+
 def events_of(
     seq: int,
     time: float,

@@ -12,6 +12,7 @@ from orchestra.model.record import JobRecord
 from orchestra.model.schedule import JobStatus, Overlap
 from orchestra.store import primitives, transitions
 from orchestra.store.contract import Fired, Firing, NewRun
+from orchestra.store.effects import Window, fill
 from orchestra.store.entries import Entry
 
 BACKFILL_POLL_S = 0.5
@@ -44,7 +45,7 @@ class _Sorted:
     turned_away: Sequence[NewRun]
 
 
-def fire(tx: Transaction, firings: Sequence[Firing], window: transitions.Window, now: float) -> list[Fired | None]:
+def fire(tx: Transaction, firings: Sequence[Firing], window: Window, now: float) -> list[Fired | None]:
     """See the contract."""
     answers: dict[int, Fired | None] = {}
     queues: dict[str, None] = {}
@@ -53,7 +54,7 @@ def fire(tx: Transaction, firings: Sequence[Firing], window: transitions.Window,
         ready = _fire(tx, firing, now)
         answers[at] = None if ready is None else Fired(ready[0], ())
         queues.update(dict.fromkeys(ready[1] if ready else ()))
-    dispatches = transitions.fill(tx, list(queues), window, now)
+    dispatches = fill(tx, list(queues), window, now)
     for at, answer in sorted(answers.items()):
         if answer is not None:
             # Which job a dispatch belongs to does not matter: they are published together.

@@ -12,7 +12,8 @@ from orchestra.model.record import ErrorInfo
 from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
 from orchestra.store import primitives
-from orchestra.store.transitions import Effects, Window, end_run
+from orchestra.store.effects import Effects, Window
+from orchestra.store.endings import end_run, shut
 from orchestra.store.values import Created, Dispatch, Recorded
 
 EXPIRED = ErrorInfo("Expired", "nothing of it had begun when it expired")
@@ -97,8 +98,8 @@ def retry(tx: Transaction, run_id: str, window: Window, now: float) -> Recorded 
     effects = _effects(tx, run_id, window, now)
     effects.say("workflow.retried")
     effects.say("task.retrying", sorted(to.steps), by="request")
-    _open_again(tx, effects, steps, to)
-    return Recorded(effects.commit())
+    ended = _open_again(tx, effects, steps, to)
+    return Recorded(effects.commit(), ended)
 
 
 def fork(tx: Transaction, run_id: str, new_id: str, n: int, window: Window, now: float) -> Created | None:
@@ -164,8 +165,9 @@ def _effects(tx: Transaction, run_id: str, window: Window, now: float) -> Effect
     return Effects(tx, run_id, tx.run_state(run_id).single, window, now)
 
 
-def _open_again(tx: Transaction, effects: Effects, steps: Sequence[Standing], to: Again) -> None:
+def _open_again(tx: Transaction, effects: Effects, steps: Sequence[Standing], to: Again) -> WorkflowStatus | None:
     tx.reopen(effects.run_id, to.remaining)
     tx.set_back(effects.run_id, to)
     queues = {each.n: each.queue for each in steps}
     effects.released([(n, queues[n]) for n, status in sorted(to.steps.items()) if status is S.QUEUED])
+    return shut(tx, effects, sorted(to.shut))

@@ -22,6 +22,11 @@ _BORN = frozenset({S.PENDING, S.QUEUED})
 # In one transaction: what ends with a retry, while its run is ending, is not tried again.
 _AT_ONCE: Mapping[TaskStatus, frozenset[TaskStatus]] = {**FOLLOWS, S.RUNNING: FOLLOWS[S.RUNNING] | {S.SKIPPED}}
 
+# A retry by hand skips at once what no way leads to; what waited for nothing else has then completed.
+_AGAIN_AT_ONCE: Mapping[TaskStatus, frozenset[TaskStatus]] = {
+    old: new | {S.SKIPPED, S.COMPLETED} if S.PENDING in new else new for old, new in AGAIN.items()
+}
+
 
 class BrokenRule(AssertionError):
     """A store did what no store may do."""
@@ -112,7 +117,7 @@ def _check_change(step: str, old: TaskStatus | None, new: TaskStatus | None, ste
     if old is None:
         allowed = _BORN if step_by_step and not again else _reachable(None) | TERMINAL  # a fork keeps what has ended
     elif again:
-        allowed = AGAIN.get(old, frozenset[S]()) if step_by_step else frozenset(S)
+        allowed = _AGAIN_AT_ONCE.get(old, frozenset[S]()) if step_by_step else frozenset(S)
     else:
         allowed = _AT_ONCE[old] | {old} if step_by_step else _reachable(old)
     if new not in allowed:

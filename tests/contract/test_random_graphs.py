@@ -11,9 +11,9 @@ from tests.loop import Loop, ends_of
 from tests.shapes import Told, expected_status, interpret, random_graph
 from tests.stores import KINDS, open_url, store_url
 
-GRAPHS = int(os.environ.get("ORCHESTRA_GRAPHS", "100"))
+GRAPHS = int(os.environ.get("ORCHESTRA_GRAPHS", "40"))
 """How many graphs on each store."""
-BATCH = 50
+BATCH = 20
 
 
 @pytest.fixture(params=KINDS)
@@ -38,7 +38,7 @@ def test_random_graphs_end_as_the_interpreter_says(store: Store, first: int) -> 
         assert (seed, run.status) == (seed, expected_status(told))
 
 
-@pytest.mark.parametrize("first", range(0, GRAPHS // 5, BATCH))
+@pytest.mark.parametrize("first", range(0, GRAPHS // 2, BATCH))
 def test_random_graphs_change_no_status_against_the_rules_and_tell_their_story(store: Store, first: int) -> None:
     watched = check_transitions(store)
     for seed in range(first, first + BATCH):
@@ -49,7 +49,7 @@ def test_random_graphs_change_no_status_against_the_rules_and_tell_their_story(s
     check_history(store)
 
 
-@pytest.mark.parametrize("first", range(0, GRAPHS // 5, BATCH))
+@pytest.mark.parametrize("first", range(0, GRAPHS // 2, BATCH))
 def test_random_graphs_that_fail_or_are_cancelled_end_whatever_is_on_its_way(store: Store, first: int) -> None:
     watched = check_transitions(store)
     for seed in range(first, first + BATCH):

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ from orchestra.runtime.jobs import STOCK
 from orchestra.store.contract import RunFilter
 from tests import bodies
 from tests.cluster import ROOT, Cluster
+from tests.commands import orchestra
 from tests.processes import Process, wait_until
 from tests.stores import store_url
 
@@ -268,8 +268,7 @@ def test_a_stock_entry_that_was_changed_or_removed_is_so_after_a_restart_of_the_
 
 def jobs(cluster: Cluster, *arguments: str) -> str:
     """Run ``orchestra jobs`` and return what it printed."""
-    command = [sys.executable, "-m", "orchestra", "jobs", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env={**ENV, **cluster.env}, capture_output=True, text=True)
+    done = orchestra("jobs", *arguments, env={**ENV, **cluster.env})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -356,17 +355,14 @@ def test_the_command_line_says_what_is_wrong_and_stores_nothing(
     tmp_path: Path, wrong: list[str], told: list[str]
 ) -> None:
     env = {**ENV, "ORCHESTRA_BROKER": "redis://localhost:1/0", "ORCHESTRA_STORE": f"sqlite:///{tmp_path}/state.db"}
-    command = [sys.executable, "-m", "orchestra", "jobs", "add", "--task", "tests.bodies:echo", *wrong]
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = orchestra("jobs", "add", "--task", "tests.bodies:echo", *wrong, env=env)
     assert done.returncode == 2
     assert all(each in done.stderr for each in told), done.stderr
-    listed = subprocess.run([*command[:4], "list", "--json"], cwd=ROOT, env=env, capture_output=True, text=True)
+    listed = orchestra("jobs", "list", "--json", env=env)
     assert json.loads(listed.stdout) == [], listed.stderr
 
 
 def test_the_command_line_refuses_to_keep_jobs_nowhere() -> None:
-    command = [sys.executable, "-m", "orchestra", "jobs", "add", "--task", "tests.bodies:echo", "--every", "5m"]
-    env = {name: value for name, value in ENV.items() if not name.startswith("ORCHESTRA_")}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = orchestra("jobs", "add", "--task", "tests.bodies:echo", "--every", "5m")
     assert done.returncode == 2
     assert "ORCHESTRA_STORE" in done.stderr

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import commands
 from tests.cluster import Cluster
 from tests.processes import Process, wait_until
 
@@ -52,13 +53,7 @@ def orchestra(
     *arguments: str, cwd: Path, env: dict[str, str] | None = None, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRA_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestra", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**clean, **(env or {})},
-    )
+    done = commands.orchestra(*arguments, cwd=cwd, env={**clean, **(env or {})})
     assert done.returncode == status, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from orchestra.store.contract import Lease, NewRun
 from orchestra.store.sql import versions
 from orchestra.store.sql.opening import connect
+from tests import commands
 from tests.graphs import create, planned, work
 from tests.stores import open_url, store_url
 
@@ -23,9 +23,8 @@ def url(request: pytest.FixtureRequest) -> str:
 
 
 def orchestra(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "orchestra", "store", *arguments]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ORCHESTRA_")}
-    return subprocess.run(command, capture_output=True, text=True, env={**clean, **env}, cwd=cwd)
+    return commands.orchestra("store", *arguments, env={**clean, **env}, cwd=cwd)
 
 
 def facts(*arguments: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from orchestra import Orchestrator
 from orchestra.runtime.local import asleep
 from tests import bodies
 from tests.cluster import ROOT
+from tests.commands import orchestra
 from tests.processes import Process, wait_until
 from tests.servers import free_port
 
@@ -59,9 +60,7 @@ class Desk:
         return process
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "orchestra", *arguments]
-        env = {**os.environ, **self.env}
-        return subprocess.run(command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=60)
+        return orchestra(*arguments, cwd=self.folder, env={**os.environ, **self.env})
 
     def close(self) -> None:
         self._open.close()

@@ -37,7 +37,8 @@ def test_random_graphs_end_as_the_interpreter_says(orch: Orchestrator) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_five_hundred_random_graphs_end_as_the_interpreter_says(orch: Orchestrator) -> None:
-    check_random_graphs(orch, range(1000, 1500), 120)
+    check_random_graphs(orch, range(1000, 1500), 300, at_once=16)
+    check_history(orch.parts.store)
 
 
 def test_a_loop_that_returns_the_next_workflow_ends(orch: Orchestrator) -> None:

@@ -37,10 +37,11 @@ from orchestra.store.contract import (
     ToClaim,
     ToRecord,
 )
+from orchestra.store.effects import fill
 from orchestra.store.entries import events_of
 from orchestra.store.memory.tables import Run, Tables
 from orchestra.store.memory.transaction import MemoryTransaction
-from orchestra.store.window import LiveWindow
+from orchestra.store.window import LiveWindow, steps_of
 
 URL = "memory://"
 
@@ -87,7 +88,7 @@ class MemoryStore:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
-        window = self._window.at(now)
+        window = self._window.at(now, steps_of(runs))
         with self._transaction() as tx:
             return transitions.create_runs(tx, runs, window, now)
 
@@ -163,7 +164,7 @@ class MemoryStore:
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.fill(tx, queues, window, now)
+            return fill(tx, queues, window, now)
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         found: list[Dispatch] = []
@@ -231,10 +232,13 @@ class MemoryStore:
             step = tables.step(*ref)
             return {} if step is None else dict(step.saved)
 
-    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+    def run_checkpoints(self, run_id: str, key: str | None = None) -> Mapping[int, Mapping[str, str]]:
         with self._reading() as tables:
             run = tables.runs.get(run_id)
-            return {} if run is None else {step.n: dict(step.saved) for step in run.steps.values() if step.saved}
+            steps = [] if run is None else [each for each in run.steps.values() if each.saved]
+            if key is not None:
+                return {each.n: {key: each.saved[key]} for each in steps if key in each.saved}
+            return {each.n: dict(each.saved) for each in steps}
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         with self._transaction() as tx:

@@ -11,11 +11,10 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
-from orchestra.store.entries import Entry
+from orchestra.store.entries import Entry, started_entry
 from orchestra.store.memory.control import MemoryControl
 from orchestra.store.memory.tables import EventRow, Join, Run, Step, Tables, Undo
 from orchestra.store.primitives import Counted, Ending, Hot, RunState
-from orchestra.store.transitions import started_entry
 
 S = TaskStatus
 _ENDED = RunState(ended=True, ending=None, single=False, goes_on=False)

@@ -48,7 +48,7 @@ class RedisControl:
                 return None
             numbers = sorted(to.steps)
             steps = [[n, to.steps[n], to.parts.get(n, False)] for n in numbers]
-            texts = (rows.encoded(steps), rows.encoded(numbers), _joins(to))
+            texts = (rows.encoded(steps), rows.encoded(numbers), _joins(to), _shut(to))
             answer = self._connection.run("retry", run_id, stands[_ENDED], *self._call(now), to.remaining, *texts)
             if answer != "again":
                 return self._recorded(answer)
@@ -76,7 +76,7 @@ class RedisControl:
             rows.encoded(made), len(first), stands[_NEXT_N], rows.encoded(kept),
             rows.encoded([[n, status, False] for n, status in sorted(to.steps.items())]), _joins(to),
             rows.encoded([text for each in first for text in (each.key, each.n)]),
-            "\n".join(map(rows.encoded, events)),
+            "\n".join(map(rows.encoded, events)), _shut(to),
         )  # fmt: skip
         recorded = self._recorded(answer)
         return None if recorded is None else Created(new_id, recorded.dispatches)
@@ -117,3 +117,7 @@ def _joins(to: Again) -> str:
             for number, its in sorted(to.joins.items())
         ]
     )
+
+
+def _shut(to: Again) -> str:
+    return rows.encoded(sorted(n for bodies in to.shut.values() for n in bodies))

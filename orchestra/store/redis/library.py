@@ -15,7 +15,7 @@ _SHARED = (
     "window",
     "effects",
     "jobs",
-    "transitions",
+    "endings",
     "adding",
     "creating",
     "notes",

@@ -37,7 +37,7 @@ from orchestra.store.redis.creation import creation
 from orchestra.store.redis.jobs import RedisJobs
 from orchestra.store.redis.notes import RedisNotes
 from orchestra.store.redis.opening import check
-from orchestra.store.window import LiveWindow
+from orchestra.store.window import LiveWindow, steps_of
 
 _PAGE = 500
 
@@ -81,7 +81,7 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
         token = self._connection.token()
         new = [creation(run, now) for run in runs]
-        arguments: list[object] = [rows.text_of(now), self._window.at(now).text, token, len(new)]
+        arguments: list[object] = [rows.text_of(now), self._window.at(now, steps_of(runs)).text, token, len(new)]
         for at, each in enumerate(new):
             arguments += each.sent(self._connection.run, f"{token}.{at}")
         conflict, states, found = self._connection.run("create", *arguments)

@@ -31,6 +31,7 @@ from orchestra.store.contract import (
     ToClaim,
     ToRecord,
 )
+from orchestra.store.effects import fill
 from orchestra.store.sql import census, control, cursors, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql.database import Row, Transaction
@@ -50,7 +51,7 @@ from orchestra.store.sql.rows import (
 )
 from orchestra.store.sql.transaction import SqlTransaction
 from orchestra.store.sql.whole import Whole
-from orchestra.store.window import LiveWindow
+from orchestra.store.window import LiveWindow, steps_of
 
 T = TypeVar("T")
 
@@ -107,7 +108,7 @@ class SqlStore:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
-        window = self._window.at(now)
+        window = self._window.at(now, steps_of(runs))
         whole = self._whole.create(runs[0], window, now) if len(runs) == 1 else None
         if whole is not None:
             self._tell()
@@ -121,7 +122,7 @@ class SqlStore:
             InvalidOption: The connection is none of SQLAlchemy's, or leads to another database.
             KeyConflict: See ``create_runs``.
         """
-        window = self._window.at(now)
+        window = self._window.at(now, steps_of([run]))
 
         def block(inner: Transaction) -> Created:
             tx = SqlTransaction(inner, results.Packing(self._result_limit))
@@ -233,7 +234,7 @@ class SqlStore:
 
     def refill(self, queues: Sequence[str], now: float) -> Sequence[Dispatch]:
         window = self._window.at(now)
-        return self._write(lambda tx: transitions.fill(tx, queues, window, now))
+        return self._write(lambda tx: fill(tx, queues, window, now))
 
     def resend(self, queues: Sequence[str], unheard_since: float, limit: int, now: float) -> Sequence[Dispatch]:
         def take(tx: SqlTransaction) -> list[Dispatch]:
@@ -298,8 +299,8 @@ class SqlStore:
     def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
         return notes.read_checkpoints(self._database, ref)
 
-    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
-        return notes.read_run_checkpoints(self._database, run_id)
+    def run_checkpoints(self, run_id: str, key: str | None = None) -> Mapping[int, Mapping[str, str]]:
+        return notes.read_run_checkpoints(self._database, run_id, key)
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         return notes.tell(self._database, claim, progress, lines)

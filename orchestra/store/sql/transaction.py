@@ -11,7 +11,7 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, JobRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, NewRun
-from orchestra.store.entries import Entry
+from orchestra.store.entries import Entry, started_entry
 from orchestra.store.primitives import Counted, Ending, Hot, RunState
 from orchestra.store.sql import statements as sql
 from orchestra.store.sql import wide
@@ -34,7 +34,6 @@ from orchestra.store.sql.rows import (
 )
 from orchestra.store.sql.statements.columns import HOT, RUN_STATE_COLUMNS
 from orchestra.store.sql.statements.steps import ZERO
-from orchestra.store.transitions import started_entry
 
 _UNKNOWN: tuple[str, Row | None] = ("", None)
 _NOTHING_YET: Mapping[str, object] = dict.fromkeys(ZERO, 0)

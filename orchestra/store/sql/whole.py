@@ -14,6 +14,8 @@ from orchestra.engine.rows import rows
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.store import transitions
 from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded
+from orchestra.store.effects import Window, fill
+from orchestra.store.entries import completed_entry, started_entry
 from orchestra.store.sql.database import Database, Row, Transaction, lock_number
 from orchestra.store.sql.results import Packing
 from orchestra.store.sql.rows import columns_of, counted_of, encoded, picked_of, run_row
@@ -21,7 +23,6 @@ from orchestra.store.sql.statements.columns import COUNTED
 from orchestra.store.sql.statements.statement import Statement
 from orchestra.store.sql.statements.whole import COMPLETE, CREATE, OWN_END, OWN_RUN
 from orchestra.store.sql.transaction import SqlTransaction
-from orchestra.store.transitions import Window
 
 _MOST_HELD = 1000
 
@@ -82,8 +83,8 @@ class Whole:
         (step, generation), number = claim
         about = {"run_id": step.run_id, "n": step.n, "generation": generation, "claim": number, "now": now}
         entries = [
-            transitions.started_entry(step.n, held.name, held.attempts, number, held.worker, held.started_at),
-            transitions.completed_entry(step.n, held.name, held.attempts, held.started_at, now),
+            started_entry(step.n, held.name, held.attempts, number, held.worker, held.started_at),
+            completed_entry(step.n, held.name, held.attempts, held.started_at, now),
         ]
         parameters = {
             **about,
@@ -100,7 +101,7 @@ class Whole:
         picked, has_room = picked_of([row[first:] for row in found if len(row) > first and row[first] is not None])
         if has_room:
             picked += self._database.write(
-                lambda inner: transitions.fill(SqlTransaction(inner, Packing()), [held.queue], window, now)
+                lambda inner: fill(SqlTransaction(inner, Packing()), [held.queue], window, now)
             )
         parent = claim.ref.celery_id
         own = [replace(each, parent=parent) if each.ref.step.run_id == step.run_id else each for each in picked]

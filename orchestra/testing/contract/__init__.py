@@ -13,6 +13,7 @@ _TOPICS = (
     "keeping",
     "noting",
     "reading",
+    "retrying",
     "scheduling",
     "sending",
     "steering",

@@ -2,7 +2,7 @@
 
 from orchestra.engine.outcome import Completed
 from orchestra.model.graph import StepOptions
-from orchestra.store.contract import PER_SLOT, WINDOW
+from orchestra.store.contract import PER_SLOT, WINDOW, Recorded
 from orchestra.testing.contract.claiming import at_once
 from orchestra.testing.contract.desk import Desk, graph, lease
 
@@ -123,13 +123,21 @@ class Sending:
         assert desk.work() == 2000
         assert desk.ended(run).ended
 
-    def test_threads_that_record_at_the_same_moment_never_overfill_the_window_twice_with_one_step(
+    def test_records_at_the_same_moment_may_overfill_the_window_but_send_no_step_twice_and_lose_no_place(
         self, desk: Desk
     ) -> None:
-        run = desk.create(graph(*(() for _ in range(WINDOW + 30))))
-        claims = [desk.claim(run, n) for n in range(12)]
+        many = 12
+        run = desk.create(graph(*(() for _ in range(WINDOW + many * many + 2))))
+        claims = [desk.claim(run, n) for n in range(many)]
         desk.sent.clear()
-        at_once(12, lambda at: desk.record(claims[at], Completed("1")))
+        answers = at_once(many, lambda at: desk.record(claims[at], Completed("1")))
+        assert all(isinstance(each, Recorded) for each in answers), answers
         desk.sent += desk.store.refill(["q"], desk.clock())
-        sent = desk.sent_of(run)
-        assert sorted(sent) == list(range(WINDOW, WINDOW + 12))
+        sent = len(desk.sent)
+        assert many <= sent <= many * many
+        assert sorted(desk.sent_of(run)) == list(range(WINDOW, WINDOW + sent))
+        desk.sent.clear()
+        desk.complete(run, *range(many, sent))
+        assert desk.sent_of(run) == []
+        desk.complete(run, sent)
+        assert desk.sent_of(run) == [WINDOW + sent]

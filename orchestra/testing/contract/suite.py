@@ -17,6 +17,7 @@ from orchestra.testing.contract.growing import Growing
 from orchestra.testing.contract.keeping import Keeping
 from orchestra.testing.contract.noting import Noting
 from orchestra.testing.contract.reading import Reading
+from orchestra.testing.contract.retrying import Retrying
 from orchestra.testing.contract.scheduling import Scheduling
 from orchestra.testing.contract.sending import Sending
 from orchestra.testing.contract.steering import Steering
@@ -33,6 +34,7 @@ class StoreContract(
     Growing,
     Failing,
     Cancelling,
+    Retrying,
     Steering,
     Scheduling,
     Sending,

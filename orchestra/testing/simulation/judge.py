@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from orchestra.engine.again import NOT_TAKEN
 from orchestra.engine.outcome import MAX_CRASHES, Change, Completed, Expanded
 from orchestra.engine.plan import StepInput
 from orchestra.engine.rows import rows
@@ -237,9 +238,10 @@ class Judge:
             raise Violation("FOLLOWS", f"{new.name} went from {old.status} to {new.status} by {operation}")
 
     def _check_again(self, old: StepRecord, new: StepRecord) -> None:
-        may_begin = new.status in AGAIN.get(old.status, ()) and (
-            old.status is not S.COMPLETED or old.parent is not None
-        )
+        begins = AGAIN.get(old.status, frozenset[S]())
+        if S.PENDING in begins and (new.error is None or new.error.type == NOT_TAKEN):
+            begins |= {S.SKIPPED, S.COMPLETED}  # no way leads to it, or to all that it waited for
+        may_begin = new.status in begins and (old.status is not S.COMPLETED or old.parent is not None)
         kept = (new.claims, new.generation) == (old.claims, old.generation + 1)
         if not (may_begin and kept) or new.attempts or new.crashes:
             raise Violation("a retry begins a new generation", f"{old} became {new}")

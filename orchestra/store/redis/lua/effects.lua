@@ -1,4 +1,4 @@
--- Effects: what a transaction does to its run beside its main change. Mirrors Effects of transitions.py.
+-- Effects: what a transaction does to its run beside its main change. Mirrors orchestra/store/effects.py.
 
 local entries, touched, closed, single = {}, {}, {}, false
 

@@ -1,7 +1,8 @@
 -- fork: copy a run whose steps begin, or have ended, as was worked out from what was read of it.
 --
 -- Asks for run, new run, now, token, window, `at`, `run`, how many steps it begins with, how many the old one has, kept
--- steps as JSON ([n, status] each), the others ([n, status, false] each), joins, keys, the first events. Answers like cancel.
+-- steps as JSON ([n, status] each), the others ([n, status, false] each), joins, keys, the first events, the steps
+-- that no way leads to. Answers like cancel.
 
 -- Drop what came into being while the old run went on, and what belongs to it alone.
 local function drop_rest(first, last)
@@ -35,6 +36,7 @@ register('fork', function()
     set_joins(ARGV[12])
     open_again(steps)
     index_keys(id, ARGV[13])
-    return {'', commit()}
+    local ended_run = shut(decode(ARGV[15]))
+    return {ended_run or '', commit()}
   end)
 end)

@@ -1,7 +1,7 @@
 -- retry: open a run again that has ended, as engine.again has worked out from what was read of it.
 --
 -- Asks for run, when it had ended as it was read, now, token, window, remaining, steps as JSON ([n, status, parts left or
--- false] each), their numbers as JSON, joins. Answers like cancel, or 'again' when it has changed meanwhile.
+-- false] each), their numbers as JSON, joins, the steps that no way leads to. Answers like cancel, or 'again' when it has changed meanwhile.
 
 -- A step begins a new generation.
 local function renew(step, status, left)
@@ -37,6 +37,7 @@ register('retry', function()
     for _, each in ipairs(steps) do renew(R.steps[each[1]], each[2], each[3]) end
     set_joins(ARGV[9])
     open_again(steps)
-    return {'', commit()}
+    local ended_run = shut(decode(ARGV[10]))
+    return {ended_run or '', commit()}
   end)
 end)

@@ -10,9 +10,12 @@ end
 -- Give joins their counts: [number, remaining, live, dead parts as text] each.
 local function set_joins(joins)
   for _, each in ipairs(decode(joins)) do
-    local row = decode(call('HGET', R.key, 'j' .. each[1]))
-    row[1], row[2], row[3] = each[2], each[3], 0
-    R.joins[each[1]] = row
+    local text = call('HGET', R.key, 'j' .. each[1])
+    if text then -- no join of one part and one body has a row
+      local row = decode(text)
+      row[1], row[2], row[3] = each[2], each[3], 0
+      R.joins[each[1]] = row
+    end
     if each[4] == '' then call('HDEL', R.key, 'd' .. each[1]) else put('d' .. each[1], each[4]) end
   end
 end

@@ -1,6 +1,7 @@
--- Transitions: what the end of a step means for others. Mirrors orchestra/store/transitions.py, name by name.
+-- Endings: what the end of a step means for others. Mirrors orchestra/store/endings.py, name by name.
 
 local NO_TRACE, NO_NAMES = '', '[]'
+local NOT_TAKEN = {'NotTaken', 'not run, because no way into it was taken', NO_TRACE, NO_NAMES}
 
 -- Whether a step is waited for by its run, or by what it is a part of: nothing else is sure to wait for it.
 local function is_last(step)
@@ -176,6 +177,12 @@ local function fall_back(step, error)
   say('task.queued', {n})
 end
 
+-- A way into a join was not taken, or broke.
+local function note_dead(number, part)
+  local dead = call('HGET', R.key, 'd' .. number)
+  call('HSET', R.key, 'd' .. number, dead and dead .. ',' .. part or part)
+end
+
 -- What a join is after one more way into it has ended.
 local function count_join(number, way, part)
   local row = R.joins[number] or decode(call('HGET', R.key, 'j' .. number))
@@ -183,10 +190,7 @@ local function count_join(number, way, part)
   if way == 'LIVE' then row[2] = row[2] + 1 end
   if way == 'BROKEN' then row[3] = row[3] + 1 end
   R.joins[number] = row
-  if way ~= 'LIVE' then
-    local dead = call('HGET', R.key, 'd' .. number)
-    call('HSET', R.key, 'd' .. number, dead and dead .. ',' .. part or part)
-  end
+  if way ~= 'LIVE' then note_dead(number, part) end
   return row
 end
 
@@ -224,16 +228,16 @@ local function release(number, bodies, only)
   if #numbers > 0 then say('task.queued', numbers) end
 end
 
--- The steps behind a join do not run; returns them as what has ended.
-local function skip(step, number, only, error, onward)
+-- Steps do not run, because of what `about` names; returns them as what has ended.
+local function skip(bodies, error, onward, about)
   local numbers, arriving, text = {}, {}, error_text(error)
-  for _, body in ipairs(pending_bodies(number, only)) do
+  for _, body in ipairs(bodies) do
     close(body, 'SKIPPED')
     put('x' .. body.n, text)
     numbers[#numbers + 1] = body.n
     arriving[#arriving + 1] = {body, onward, {}}
   end
-  if #numbers > 0 then say('task.skipped', numbers, '"because":' .. encode(step.f[NAME])) end
+  if #numbers > 0 then say('task.skipped', numbers, about) end
   return arriving
 end
 
@@ -241,15 +245,15 @@ end
 local function arrive(step, feed, way)
   local number, parts, bodies, _, only = unpack(feed)
   local row = parts == 1 and {0, way == 'LIVE' and 1 or 0, way == 'BROKEN' and 1 or 0, 0} or count_join(number, way, step.n)
-  local meaning = verdict(row)
+  if parts == 1 and way == 'DEAD' then note_dead(number, step.n) end -- for those who retry the run
+  local meaning, because = verdict(row), '"because":' .. encode(step.f[NAME])
   if meaning == 'RELEASE' then
     release(number, bodies, only)
   elseif meaning == 'SKIP' then
-    local error = {'NotTaken', 'not run, because no way into it was taken', NO_TRACE, NO_NAMES}
-    return skip(step, number, only, error, 'DEAD')
+    return skip(pending_bodies(number, only), NOT_TAKEN, 'DEAD', because)
   elseif meaning == 'BREAK' then
     local why = 'not run, because ' .. quoted(step) .. ' before it did not complete'
-    return skip(step, number, only, {'Skipped', why, NO_TRACE, NO_NAMES}, 'BROKEN')
+    return skip(pending_bodies(number, only), {'Skipped', why, NO_TRACE, NO_NAMES}, 'BROKEN', because)
   end
   return {}
 end
@@ -356,4 +360,12 @@ local function settle(arriving)
     ended_run = ended or ended_run
   end
   return ended_run
+end
+
+-- Skip steps that no way leads to; returns how the run ended, if it did.
+local function shut(numbers)
+  read_steps(numbers)
+  local bodies = {}
+  for at, n in ipairs(numbers) do bodies[at] = R.steps[n] end
+  return settle(skip(bodies, NOT_TAKEN, 'DEAD'))
 end
