@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.case import SIZES, Case
 from benchmarks.cases import CASES
 from benchmarks.contestants import Contestant, chosen
-from benchmarks.environments import BUILD, python_of
+from benchmarks.environments import BUILD, CannotInstall, python_of
 from benchmarks.machine import described
 from benchmarks.report import document, section
 from benchmarks.rounds import play
@@ -56,8 +56,7 @@ def run(
     graphs: Path | None = None,
 ) -> Path:
     """Play the rounds, print each sample as it comes, and return the file that holds them."""
-    for peer in dict.fromkeys(each.peer for each in contestants):
-        python_of(peer)  # installed before the clock runs
+    contestants = installed(contestants)  # before the clock runs
     out.parent.mkdir(parents=True, exist_ok=True)
     machine = described()
     print("\n".join(f"{name}: {value}" for name, value in machine.items()), flush=True)
@@ -72,6 +71,18 @@ def run(
                 f"{sample.round + 1} {sample.case:<9} {sample.contestant:<24} {figures or sample.problem}", flush=True
             )
     return out
+
+
+def installed(contestants: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
+    """Make the environments, and return those who have one."""
+    missing: set[str] = set()
+    for peer in dict.fromkeys(each.peer for each in contestants):
+        try:
+            python_of(peer)
+        except CannotInstall as error:
+            print(f"{peer} does not take part: {error}", flush=True)
+            missing.add(peer)
+    return tuple(each for each in contestants if each.peer not in missing)
 
 
 def publish(samples: Path) -> None:

@@ -51,6 +51,7 @@ CONTESTANTS = (
     _contestant("procrastinate", "postgresql", "every task", "2 processes × 10 async tasks, PostgreSQL"),
     _contestant("dbos", "postgresql", STEPS, "2 processes × 32 workflows, PostgreSQL, queue polled every 50 ms"),
     _contestant("dbos-inline", "postgresql", STEPS, "no queue: the calling process, PostgreSQL"),
+    _contestant("restate", "", STEPS, "its server with default settings, 2 processes of handlers, 16 connections"),
     _contestant("prefect", "", STEPS, "a server on SQLite, flows in one process, 8 threads"),
     _contestant("langgraph-sqlite", "", STEPS, "one process, checkpoints before each step to SQLite"),
     _contestant("langgraph-postgresql", "postgresql", STEPS, "one process, checkpoints before each step to PostgreSQL"),

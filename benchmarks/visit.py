@@ -18,6 +18,8 @@ from tests.servers import free_port
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S, TIMEOUT_PER_BODY_S = 120.0, 0.01
+PORTS = 4
+"""How many free ports a peer is told of, for servers of its own."""
 ANSWER_S = 1800.0
 """A producer that is silent for so long will not answer."""
 
@@ -63,7 +65,7 @@ class Visit:
             "BENCH_TICKS": str(folder / "ticks"),
             "BENCH_FOLDER": str(folder),
             "BENCH_VARIANT": contestant.variant,
-            "BENCH_PORT": str(free_port()),
+            "BENCH_PORTS": ",".join(str(free_port()) for _ in range(PORTS)),
         }
         self._bin = Path(python_of(contestant.peer)).parent
         self._workers: list[Process] = []

@@ -23,6 +23,7 @@ from orchestra.model.options import Duration, When
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import NOTHING, Task, WorkflowRun
+from orchestra.model.usage import usage_limits as usage_limits_of
 from orchestra.model.workflow import TEAMS, ExecutionPattern, Workflow, graph_of
 from orchestra.store.contract import Store
 
@@ -119,13 +120,14 @@ class Orchestrator(Control):
         key: str | None = None,
         deadline: When | None = None,
         expires: When | None = None,
+        usage_limits: Mapping[str, float] | None = None,
         connection: Any = None,
     ) -> Task:
         """Submit one task. It returns as soon as the task is stored.
 
         Args:
             agent: What to call: a function, an ``@task``, a Celery task or its name; or a ready ``Task``, and then
-                only ``key``, ``deadline``, ``expires`` and ``connection`` may be given beside it.
+                only ``key``, ``deadline``, ``expires``, ``usage_limits`` and ``connection`` may be given beside it.
             input: The one argument; ``kwargs`` for several.
             priority: 1 (highest) to 10; default 5.
             callback: Called once with the ended task, whatever the end: a function, while this process lives; or its
@@ -134,6 +136,8 @@ class Orchestrator(Control):
             deadline: When it has failed if it has not ended, retries included: seconds from now, a timedelta or an
                 aware datetime. ``timeout`` is the limit of one attempt.
             expires: When it has failed if no worker has taken it.
+            usage_limits: What agents may use in it, all of them together: ``request_limit``, ``total_tokens_limit``,
+                ``cost_limit`` in US dollars …; a call beyond it fails its step with ``UsageLimitReached``.
             connection: A SQLAlchemy connection in a transaction on the store's own database: the task exists if and
                 only if that commits, and is sent after it has.
 
@@ -153,7 +157,7 @@ class Orchestrator(Control):
                 name, agent, input, kwargs=kwargs, priority=priority, metadata=metadata, callback=callback,
                 retry=retry, timeout=timeout, queue=queue,
             )  # fmt: skip
-        return self._submission.task(task, self._terms(key, deadline, expires, connection))
+        return self._submission.task(task, self._terms(key, deadline, expires, usage_limits, connection))
 
     def submit_workflow(
         self,
@@ -167,6 +171,7 @@ class Orchestrator(Control):
         key: str | None = None,
         deadline: When | None = None,
         expires: When | None = None,
+        usage_limits: Mapping[str, float] | None = None,
         connection: Any = None,
     ) -> WorkflowRun:
         """Submit a workflow. It returns as soon as the run is stored.
@@ -181,7 +186,7 @@ class Orchestrator(Control):
             key: Makes it idempotent: the same key and workflow give the same run.
             deadline: When the run has failed if it has not ended: seconds from now, a timedelta or an aware datetime.
             expires: When the run has failed if no worker has taken a step of it.
-            connection: As for ``submit``.
+            usage_limits, connection: As for ``submit``.
 
         Raises:
             DefinitionError: It cannot be run as given; nothing has been stored.
@@ -190,7 +195,7 @@ class Orchestrator(Control):
         graph = graph_of(workflow, input, kwargs, pattern)
         # The steps of a team are its rounds, not its tasks.
         tasks = workflow.tasks if isinstance(workflow, Workflow) and pattern not in TEAMS else []
-        terms = self._terms(key, deadline, expires, connection)
+        terms = self._terms(key, deadline, expires, usage_limits, connection)
         return self._submission.workflow(graph, tasks, priority=priority, metadata=metadata, terms=terms)
 
     async def asubmit(self, agent: object, input: object = NOTHING, **options: Any) -> Task:
@@ -429,13 +434,15 @@ class Orchestrator(Control):
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _terms(self, key: str | None, deadline: When | None, expires: When | None, connection: Any) -> "Terms":
+    def _terms(
+        self, key: str | None, deadline: When | None, expires: When | None, limits: object, connection: Any
+    ) -> "Terms":
         from orchestra.submission import Terms
 
         now = self._clock()
         ends = None if deadline is None else options.moment("deadline", deadline, now)
         expiry = None if expires is None else options.moment("expires", expires, now)
-        return Terms(key, ends, expiry, connection)
+        return Terms(key, ends, expiry, connection, usage_limits_of(limits))
 
     @property
     def _store(self) -> Store:

@@ -26,6 +26,7 @@
     ├── MissingExtra (ImportError)        something needs packages that an extra installs
     ├── NoModelConfigured (ValueError)    an agent has no model, and this is no embedded orchestrator
     ├── ModelBusy                         a model asks to wait; a step is tried again then
+    ├── UsageLimitReached                 the agents of a run have used what they may; the step has failed for good
     ├── AgentsFailed                      too many agents of a pattern failed for a result
     ├── TaskFailed                        raised by ``raise_for_status()`` only
     └── StepError                         how a step can end other than by its body's own exception
@@ -326,6 +327,20 @@ class ModelBusy(OrchestraError):
 
     def __str__(self) -> str:
         return f"the model of {self.agent!r} asks to wait {self.retry_after_s:g} s: {self.reason}"
+
+
+class UsageLimitReached(OrchestraError):
+    """The agents of a run have used what they may use together. The step that asked for more has failed for good."""
+
+    def __init__(self, limit: str, allowed: float, used: float) -> None:
+        self.limit, self.allowed, self.used = limit, allowed, used
+        super().__init__(limit, allowed, used)
+
+    def __str__(self) -> str:
+        return (
+            f"the agents of this run have used {self.used:g} of {self.limit}={self.allowed:g}; submit it anew with a"
+            " higher limit in usage_limits"
+        )
 
 
 class AgentsFailed(OrchestraError):

@@ -17,6 +17,7 @@ from orchestra.model.graph import Graph
 from orchestra.model.ids import StepRef, new_id
 from orchestra.model.options import DEFAULT_PRIORITY
 from orchestra.model.task import Task, WorkflowRun
+from orchestra.model.usage import LIMITS, UsageLimits, limits_in
 from orchestra.model.workflow import single
 from orchestra.runtime.observing import carrying, submitting
 from orchestra.store.contract import NewRun
@@ -33,6 +34,8 @@ class Terms:
     expires_at: float | None = None
     connection: Any = None
     """The caller's own transaction on the database of the store."""
+    limits: UsageLimits | None = None
+    """What the agents of the run may use together."""
 
 
 class Submission:
@@ -85,7 +88,7 @@ class Submission:
 
     def _create(self, new: NewRun, terms: Terms, numbered: Sequence[tuple[Task, int]]) -> str:
         """Store a run, send what is ready and bind the tasks. Returns its id, or that of one with the same key."""
-        new = replace(new, deadline=terms.deadline, expires_at=terms.expires_at)
+        new = replace(new, deadline=terms.deadline, expires_at=terms.expires_at, metadata=_limited(new, terms.limits))
         if terms.key is not None:
             new = replace(new, key=options.text("key", terms.key), fingerprint=_fingerprint(new))
         self._lifetime.check()
@@ -144,6 +147,12 @@ class Submission:
         if local is not None:
             local.serve({step.queue for step in new.plan.steps})
             local.start()
+
+
+def _limited(new: NewRun, limits: UsageLimits | None) -> Mapping[str, object]:
+    """Return the metadata of a run with its limits, which may be there already."""
+    limits = limits or limits_in(new.metadata)
+    return new.metadata if limits is None else {**new.metadata, LIMITS: limits.model_dump(exclude_none=True)}
 
 
 def _fingerprint(new: NewRun) -> str:

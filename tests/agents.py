@@ -1,21 +1,31 @@
 """Agents and tools for tests; workers import this module."""
 
+import os
 import time
+from pathlib import Path
 from typing import Any
+
+import pydantic_ai
 
 from orchestra import agent, current, task, workflow
 from orchestra.agents.base import Agent, AgentConfig
+from orchestra.agents.durable import Durable
 from orchestra.agents.patterns.debate import Verdict
 from orchestra.testing import Calls, ScriptedModel
-from tests.bodies import note
+from tests.bodies import TRACE, lines_of, note
 
 TOOL_CALLS = 10
 
 
+HOLD_AT = "ORCHESTRA_TEST_HOLD_AT"
+
+
 def slow_note(what: str) -> None:
-    """Note, and take long enough for a killer to hit."""
+    """Note, and take long enough for a killer to hit: for ever, where so many notes were ordered and made."""
     note(what)
     time.sleep(0.03)
+    while HOLD_AT in os.environ and len(lines_of(Path(os.environ[TRACE]))) >= int(os.environ[HOLD_AT]):
+        time.sleep(0.01)
 
 
 async def add_up(number: int) -> int:
@@ -73,3 +83,10 @@ SELLER = ScriptedModel(Calls(("price", {"item": "pen"})), "the price is known")
 ADDER = agent("You add up", model="script:tests.agents:MODEL", tools=[add_up])
 SPEAKER = ScriptedModel("I have a point.", cost="0.01", asked=lambda _number: slow_note("speech"))
 JUDGE = ScriptedModel(Verdict(winner="con", verdict="con was calmer"), asked=lambda _number: slow_note("verdict"))
+PLAIN = pydantic_ai.Agent(MODEL, name="plain", tools=[add_up], capabilities=[Durable()])
+
+
+@task
+async def ask_plain(goal: str) -> str:
+    """An ordinary task, with an agent of pydantic-ai in it."""
+    return (await PLAIN.run(goal)).output

@@ -27,9 +27,11 @@ def layered(layers: int, width: int) -> list[list[int]]:
     ]
 
 
-def create(store: Store, after: Sequence[Sequence[int]], *, queue: str = "q") -> tuple[str, list[MessageRef]]:
+def create(
+    store: Store, after: Sequence[Sequence[int]], *, queue: str = "q", now: float = 1.0
+) -> tuple[str, list[MessageRef]]:
     """Create a run; return its id and what was sent."""
-    (created,) = store.create_runs([NewRun(new_id(), "w", "w", planned(after, queue=queue))], 1.0)
+    (created,) = store.create_runs([NewRun(new_id(), "w", "w", planned(after, queue=queue))], now)
     return created.run_id, [each.ref for each in created.dispatches]
 
 

@@ -5,9 +5,10 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+PORT = os.environ["BENCH_PORTS"].split(",")[0]
 ENV = {
     "PREFECT_HOME": os.environ["BENCH_FOLDER"] + "/prefect",
-    "PREFECT_API_URL": f"http://127.0.0.1:{os.environ['BENCH_PORT']}/api",
+    "PREFECT_API_URL": f"http://127.0.0.1:{PORT}/api",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "ERROR",
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
@@ -25,14 +26,14 @@ EIGHT, SIXTEEN, THOUSAND = (ThreadPoolTaskRunner(max_workers=count) for count in
 
 
 def workers(kind: str) -> list[list[str]]:
-    return [["prefect", "server", "start", "--host", "127.0.0.1", "--port", os.environ["BENCH_PORT"], "--no-ui"]]
+    return [["prefect", "server", "start", "--host", "127.0.0.1", "--port", PORT, "--no-ui"]]
 
 
 def ready() -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
-            socket.create_connection(("127.0.0.1", int(os.environ["BENCH_PORT"])), 1).close()
+            socket.create_connection(("127.0.0.1", int(PORT)), 1).close()
             return
         except OSError:
             time.sleep(0.1)

@@ -55,7 +55,8 @@ class _DurableRun(Durable):
             return ModelMessagesTypeAdapter.dump_python([response], mode="json")
 
         name = request_context.model.model_name
-        answer = await self._kept.once(f"{self._at}/model.{self._requests}", name, asked, make, _used)
+        place = f"{self._at}/model.{self._requests}"
+        answer = await self._kept.once(place, name, asked, make, _used, counts=Usage(requests=1))
         return ModelMessagesTypeAdapter.validate_python(answer)[0]
 
     def _told(self, messages: Sequence[Any]) -> list[Any]:
@@ -79,7 +80,8 @@ class _DurableRun(Durable):
 
         asked = {"tool": call.tool_name, "args": to_jsonable_python(args)}
         place = f"{self._at}/tool.{self._requests}.{call.tool_call_id}"
-        answer = await self._kept.once(place, call.tool_name, asked, make, lambda _answer: Usage(tool_calls=1))
+        one = Usage(tool_calls=1)
+        answer = await self._kept.once(place, call.tool_name, asked, make, lambda _answer: one, counts=one)
         if "retry" in answer:
             raise ModelRetry(answer["retry"])
         return answer["value"]

@@ -8,14 +8,16 @@ import asyncio
 import hashlib
 import json
 import re
+import threading
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from orchestra.agents.budget import Budget
 from orchestra.errors import NotInStep
 from orchestra.model.current import Current, current
-from orchestra.model.usage import NOTHING_USED, Call, Usage
+from orchestra.model.usage import NOTHING_USED, Call, Usage, total
 
 DIVERGED = "agent.diverged"
 _journals: WeakKeyDictionary[Current, "Journal"] = WeakKeyDictionary()
@@ -31,7 +33,8 @@ class Journal:
         # Weakly: journals are kept for as long as their steps run.
         self._step = (lambda: None) if step is None else ref(step)
         self._counts: dict[str, int] = {}
-        self._read = False
+        self._read, self._lock = False, threading.Lock()
+        self._budget: Budget | None = None
         self.spent = NOTHING_USED
         """What the step's calls took so far, in this claim and in those before it."""
 
@@ -47,6 +50,7 @@ class Journal:
         request: object,
         make: Callable[[], Awaitable[Any]],
         price: Callable[[Any], Usage],
+        counts: Usage,
     ) -> Any:
         """Return what a call came to, as JSON has it: from the journal, or made now and written down first.
 
@@ -55,6 +59,10 @@ class Journal:
             name: Of the model or the tool.
             request: JSON that says what is asked; two that differ are two calls.
             price: Says of an answer what it took.
+            counts: What the call counts as beforehand: one request, or one tool call.
+
+        Raises:
+            UsageLimitReached: It would have to be made, and the run may use no more.
         """
         step = self._step()
         asked = fingerprint(request)
@@ -65,13 +73,17 @@ class Journal:
         if saved is not None and step is not None:
             step.emit(DIVERGED, {"place": place})
             step.logger.warning("%s: the request at %s is not what is recorded; it is made again", DIVERGED, place)
-        answer = await make()
-        used = price(answer).model_dump(exclude_defaults=True)
-        entry = {"asked": asked, "answer": answer, "name": name, "usage": used}
-        if saved is not None:
-            entry["lost"] = _all_of(saved).model_dump(exclude_defaults=True)
-        self._spend(entry)
-        await self.keep(place, entry)
+        budget = self._budget
+        with nullcontext() if step is None or budget is None else budget.call(await budget.elsewhere(step), counts):
+            answer = await make()
+            used = price(answer)
+            entry = {"asked": asked, "answer": answer, "name": name, "usage": used.model_dump(exclude_defaults=True)}
+            if saved is not None:
+                entry["lost"] = _all_of(saved).model_dump(exclude_defaults=True)
+            self._spend(entry)
+            await self.keep(place, entry)
+        if step is not None and budget is not None:
+            await budget.keep(step, used)
         return answer
 
     async def kept(self, place: str) -> Any:
@@ -80,8 +92,7 @@ class Journal:
         if step is None:
             return None
         if not self._read:  # the store is synchronous, and others run on this loop; afterwards it is in memory
-            await asyncio.to_thread(step.checkpoint.keys)
-            self._read = True
+            await asyncio.to_thread(self._open, step)
         return step.checkpoint.load(None, place)
 
     async def keep(self, place: str, value: object) -> None:
@@ -89,6 +100,17 @@ class Journal:
         step = self._step()
         if step is not None:
             await asyncio.to_thread(step.checkpoint.save, value, place)
+
+    def _open(self, step: Current) -> None:
+        """Read what is kept of the step, and what the run may use."""
+        with self._lock:
+            if self._read:
+                return
+            keys, limits = step.checkpoint.keys(), step.usage_limits
+            if limits is not None:
+                saved = {key: step.checkpoint.load(None, key) for key in keys}
+                self._budget = Budget(limits, total(calls_of(step.step_id, saved)))
+            self._read = True
 
     def _spend(self, entry: dict[str, Any]) -> None:
         self.spent += _all_of(entry)

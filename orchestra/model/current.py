@@ -11,6 +11,7 @@ from orchestra.model.event import check_custom
 from orchestra.model.ids import StepRef
 from orchestra.model.options import text as checked_text
 from orchestra.model.record import RunRecord, moment
+from orchestra.model.usage import UsageLimits, limits_in
 
 
 class Keeper(Protocol):
@@ -30,6 +31,10 @@ class Keeper(Protocol):
 
     def earlier(self, metadata: Mapping[str, object], key: str, limit: int) -> list[object]:
         """Return checkpoints of earlier runs."""
+        ...
+
+    def others(self, key: str) -> dict[int, object]:
+        """Return checkpoints of the other steps of the run."""
         ...
 
     def tell(self, share: float | None, message: str) -> None:
@@ -135,6 +140,11 @@ class Current:
         return {**self._keeper.run().metadata, **self._own}
 
     @property
+    def usage_limits(self) -> UsageLimits | None:
+        """What the agents of the run may use together; None where nothing was said."""
+        return limits_in(self._keeper.run().metadata)
+
+    @property
     def job_id(self) -> str | None:
         """The scheduled job that made the run, if one did."""
         return self._keeper.run().job_id
@@ -195,6 +205,10 @@ class Current:
             limit: How many runs to look at, the newest.
         """
         return self._keeper.earlier(metadata, checked_text("key", key), limit)
+
+    def others(self, key: str = "default") -> dict[int, object]:
+        """Return what the other steps of the run saved last under a checkpoint key, by the steps' numbers."""
+        return self._keeper.others(checked_text("key", key))
 
     def __repr__(self) -> str:
         return f"<Current {self.name!r} {self.step_id} claim {self.claim}>"

@@ -1,11 +1,13 @@
 """Usage: what the calls of agents took, each of them and together."""
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orchestra.errors import InvalidOption, UsageLimitReached
 
 
 class Usage(BaseModel):
@@ -63,3 +65,58 @@ def total(calls: Iterable[Call]) -> Usage:
     for each in calls:
         used += each.usage
     return used
+
+
+LIMITS = "usage_limits"
+"""Where the metadata of a run has what its agents may use."""
+
+
+class UsageLimits(BaseModel):
+    """What the agents of a run may use together, with the names that limits of one agent have. None: any amount."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_limit: int | None = Field(default=None, ge=0)
+    tool_calls_limit: int | None = Field(default=None, ge=0)
+    input_tokens_limit: int | None = Field(default=None, ge=0)
+    output_tokens_limit: int | None = Field(default=None, ge=0)
+    total_tokens_limit: int | None = Field(default=None, ge=0)
+    cost_limit: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """In US dollars."""
+
+    def check(self, used: Usage, counts: Usage) -> None:
+        """Say whether one more call may be made: a tool call while there are some left, a request while all is left.
+
+        Args:
+            used: What was used so far.
+            counts: What the call counts as beforehand: one request, or one tool call.
+
+        Raises:
+            UsageLimitReached: It may not.
+        """
+        requests = {
+            "request_limit": used.requests,
+            "input_tokens_limit": used.input_tokens,
+            "output_tokens_limit": used.output_tokens,
+            "total_tokens_limit": used.input_tokens + used.output_tokens,
+            "cost_limit": used.cost,
+        }
+        for name, amount in (requests if counts.requests else {"tool_calls_limit": used.tool_calls}).items():
+            limit = getattr(self, name)
+            if limit is not None and amount >= limit:
+                raise UsageLimitReached(name, limit, amount)
+
+
+def usage_limits(given: object) -> UsageLimits | None:
+    """Return the limits that somebody gave as a mapping, or raise InvalidOption. Limits that limit nothing are None."""
+    try:
+        made = UsageLimits.model_validate({} if given is None else given)
+    except ValidationError as error:
+        names = ", ".join(UsageLimits.model_fields)
+        raise InvalidOption(LIMITS, given, f"a mapping with some of {names}, and numbers from 0 on") from error
+    return None if made == UsageLimits() else made
+
+
+def limits_in(metadata: Mapping[str, object]) -> UsageLimits | None:
+    """Return the limits that the metadata of a run holds, or raise InvalidOption."""
+    return usage_limits(metadata.get(LIMITS))

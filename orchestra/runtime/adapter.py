@@ -23,6 +23,7 @@ from orchestra.errors import (
     TaskNotFound,
     TaskTimedOut,
     TooManyRounds,
+    UsageLimitReached,
 )
 from orchestra.model.condition import holds
 from orchestra.model.function import BoundWorkflow
@@ -383,6 +384,8 @@ def _outcome(error: BaseException, claimed: Claimed) -> Outcome:
             return NotFound(error_info(error))
         case TimeLimitExceeded(args=(float() | int() as limit_s, *_)):
             return Raised(error_info(TaskTimedOut(claimed.name, limit_s)))
+        case UsageLimitReached():  # what was used stays used
+            return Raised(error_info(error), final=True)
         case ModelBusy(retry_after_s=seconds) if claimed.attempts < MOST_WAITS:
             return Raised(error_info(error), retry_after_s=seconds)
         case _:

@@ -80,8 +80,13 @@ class Keeping:
         its = self._claimed.claim.ref.step.run_id
         found = self._store.runs(RunFilter(metadata=metadata, limit=limit + 1))
         runs = [each.id for each in found if each.id != its][:limit]
-        saved = [text for run_id in reversed(runs) for text in _saved_under(key, self._store.run_checkpoints(run_id))]
-        return [decode(text) for text in saved]
+        found = [self._store.run_checkpoints(run_id, key) for run_id in reversed(runs)]
+        return [decode(saved[n][key]) for saved in found for n in sorted(saved)]
+
+    def others(self, key: str) -> dict[int, object]:
+        its = self._claimed.claim.ref.step
+        found = self._store.run_checkpoints(its.run_id, key)
+        return {n: decode(saved[key]) for n, saved in found.items() if n != its.n}
 
     def _checkpoints(self) -> dict[str, str]:
         if self._saved is None:
@@ -165,10 +170,6 @@ class Keeping:
         if told is not None or lines:
             with suppress(StoreUnavailable):
                 self._store.tell(self._claimed.claim, told, lines, self._clock())
-
-
-def _saved_under(key: str, run: Mapping[int, Mapping[str, str]]) -> list[str]:
-    return [run[n][key] for n in sorted(run) if key in run[n]]
 
 
 class _Lines(logging.LoggerAdapter[logging.Logger]):

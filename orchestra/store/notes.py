@@ -30,8 +30,11 @@ class Notes(Protocol):
         """Return what was saved of a step: JSON texts by key."""
         ...
 
-    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
-        """Return what was saved of all steps of a run, by number; a step that saved nothing is not there."""
+    def run_checkpoints(self, run_id: str, key: str | None = None) -> Mapping[int, Mapping[str, str]]:
+        """Return what was saved of all steps of a run, by number; a step that saved nothing is not there.
+
+        With a key, only what was saved under it, without reading the rest.
+        """
         ...
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestra.store.contract import PER_SLOT, WINDOW, Lease
+from orchestra.store.contract import PER_SLOT, WINDOW, Lease, NewRun
 
 READ_EVERY_S = 2.0
 """How old the knowledge of leases may be. A worker that starts is counted so much later."""
+READ_AGAIN_S = 0.1
+"""How old it may be where it would keep back steps of a run that is being created."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,27 @@ class LiveWindow:
         self._known = Windows(floor)
         self._read_at: float | None = None
 
-    def at(self, now: float) -> Windows:
+    def at(self, now: float, steps: int = 0) -> Windows:
         """Return the windows; to be asked for before the transaction that fills them begins.
+
+        Args:
+            steps: How many may have to fit into one: many are worth a look at who has started meanwhile, since what is
+                kept back waits for the first of the others to end.
 
         Raises:
             StoreUnavailable: The leases were due to be read, and the store does not answer.
         """
+        known_for_s = READ_EVERY_S if steps <= self._known.floor else READ_AGAIN_S
         # A clock that was set back must not keep what is known for ever.
-        if self._read_at is None or not 0.0 <= now - self._read_at < READ_EVERY_S:
+        if self._read_at is None or not 0.0 <= now - self._read_at < known_for_s:
             self._read_at = now  # first, so that other threads go on with what is known meanwhile
             self._known = windows(self._leases(), self._known.floor, now)
         return self._known
+
+
+def steps_of(runs: Sequence[NewRun]) -> int:
+    """Return how many steps runs begin with, ready or not."""
+    return sum(len(each.plan.steps) for each in runs)
 
 
 def windows(leases: Sequence[Lease], floor: int, now: float) -> Windows:

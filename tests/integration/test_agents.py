@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from orchestra.errors import NoModelConfigured
 from orchestra.model.usage import Usage
 from orchestra.testing import Calls, ScriptedModel
 from tests import agents as scripts
-from tests.cluster import Cluster
+from tests.bodies import TRACE, lines_of
+from tests.cluster import ROOT, Cluster
 from tests.openai_server import OpenAiServer
+from tests.processes import Process, wait_until
 
 # What people write first
 
@@ -163,24 +166,55 @@ def test_a_broken_answer_is_an_error_that_a_retry_gets_over(server: OpenAiServer
 # Durable runs
 
 
+CALLS = {f"model {n + 1}" for n in range(11)} | {f"tool {n}" for n in range(10)}
+
+
 def kill_an_agent(cluster: Cluster, kills: int, seed: int) -> None:
     orch = cluster.orchestrator()
-    task = orch.submit(scripts.ADDER, "add up")
+    # As much as it needs: a call that were counted twice after a crash would end it.
+    task = orch.submit(scripts.ADDER, "add up", usage_limits={"request_limit": 11, "tool_calls_limit": 10})
     cluster.kill_at_random(task, kills, random.Random(seed), "--pool", "asyncio")
     assert (task.status, task.output) == (TaskStatus.COMPLETED, "all added up")
     noted = cluster.noted()
-    calls = {f"model {n + 1}" for n in range(11)} | {f"tool {n}" for n in range(10)}
-    assert set(noted) == calls
+    assert set(noted) == CALLS
     assert not orch.history(run=task.id, type="agent.diverged")
     # No call that was recorded is made again: each kill can double the one that was in flight, and no other.
-    assert sum(noted.values()) <= len(calls) + kills
-    assert len(task.calls) == len(calls)
+    assert sum(noted.values()) <= len(CALLS) + kills
+    assert len(task.calls) == len(CALLS)
     assert [each.usage.cost for each in task.calls if each.kind == "model"] == [0.01] * 11
     assert task.usage == Usage(requests=11, tool_calls=10, input_tokens=110, output_tokens=55, cost=task.usage.cost)
 
 
 def test_an_agent_killed_again_and_again_repeats_no_call_that_was_recorded(agents_cluster: Cluster) -> None:
-    kill_an_agent(agents_cluster, 3, seed=7)
+    kill_an_agent(agents_cluster, 2, seed=7)
+
+
+OPEN_AND_ASK = """
+import sys
+from orchestra import Orchestrator
+from tests import agents
+with Orchestrator(state_file=sys.argv[1]) as orch:
+    orch.submit(agents.ask_plain, "add up", key="the one").wait()
+"""
+
+
+def test_a_plain_agent_of_pydantic_ai_in_a_task_goes_on_from_its_last_call_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, trace = tmp_path / "state.db", tmp_path / "trace.tsv"
+    monkeypatch.setenv(TRACE, str(trace))
+    command, env = [sys.executable, "-c", OPEN_AND_ASK, str(state)], {scripts.HOLD_AT: "7"}
+    with Process(command, log=tmp_path / "log", cwd=ROOT, env=env) as program:
+        wait_until(lambda: len(lines_of(trace)) >= 7, 60, "some calls")
+        program.kill9()
+    with Orchestrator(state_file=state) as orch:
+        task = orch.submit(scripts.ask_plain, "add up", key="the one").wait(30)
+        assert (task.output, task.claims) == ("all added up", 2)
+        assert not orch.history(run=task.id, type="agent.diverged")
+        noted = Counter(line.split("\t")[2] for line in lines_of(trace))
+        assert noted == Counter(CALLS) + Counter({"model 4": 1})  # the one that was in flight
+        assert task.usage == Usage(requests=11, tool_calls=10, input_tokens=110, output_tokens=55, cost=0.11)
+        assert {each.agent for each in task.calls} == {"plain"}
 
 
 def test_a_request_that_differs_on_replay_goes_on_live_and_says_so() -> None:

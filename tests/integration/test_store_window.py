@@ -50,6 +50,14 @@ def test_a_worker_that_has_just_started_is_counted_within_two_seconds(store: Sto
     assert len(store.refill(["q"], 1.0 + READ_EVERY_S)) == 17
 
 
+def test_a_run_that_may_not_fit_sees_a_worker_that_has_just_started(store: Store) -> None:
+    create(store, [[]])
+    store.renew(lease())
+    _run, few = create(store, [[]] * 3, now=1.5)
+    _run, many = create(store, [[]] * 30, now=1.5)
+    assert (len(few), len(many)) == (2, 17)
+
+
 def test_a_worker_that_is_gone_lets_the_window_shrink_one_by_one(store: Store) -> None:
     store.renew(lease(slots=1))
     _run, messages = create(store, [[]] * 30)

@@ -8,10 +8,18 @@ from pydantic import BaseModel, ConfigDict
 
 from orchestra.agents.agent import LlmAgent
 from orchestra.agents.journal import journal
-from orchestra.errors import InvalidOption, MissingExtra, ModelBusy, NoModelConfigured, StoreUnavailable, Superseded
+from orchestra.errors import (
+    InvalidOption,
+    MissingExtra,
+    ModelBusy,
+    NoModelConfigured,
+    StoreUnavailable,
+    Superseded,
+    UsageLimitReached,
+)
 from orchestra.model.usage import Usage
 
-_NOT_THE_AGENTS = (ModelBusy, NoModelConfigured, MissingExtra, StoreUnavailable, Superseded)
+_NOT_THE_AGENTS = (ModelBusy, NoModelConfigured, MissingExtra, StoreUnavailable, Superseded, UsageLimitReached)
 """What ends the step, or lets it wait, rather than being said of an agent."""
 
 

@@ -13,7 +13,7 @@ from operator import itemgetter
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
@@ -41,7 +41,7 @@ from orchestra.store.effects import fill
 from orchestra.store.entries import events_of
 from orchestra.store.memory.tables import Run, Tables
 from orchestra.store.memory.transaction import MemoryTransaction
-from orchestra.store.window import LiveWindow
+from orchestra.store.window import LiveWindow, steps_of
 
 URL = "memory://"
 
@@ -88,7 +88,7 @@ class MemoryStore:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
-        window = self._window.at(now)
+        window = self._window.at(now, steps_of(runs))
         with self._transaction() as tx:
             return transitions.create_runs(tx, runs, window, now)
 
@@ -232,10 +232,13 @@ class MemoryStore:
             step = tables.step(*ref)
             return {} if step is None else dict(step.saved)
 
-    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+    def run_checkpoints(self, run_id: str, key: str | None = None) -> Mapping[int, Mapping[str, str]]:
         with self._reading() as tables:
             run = tables.runs.get(run_id)
-            return {} if run is None else {step.n: dict(step.saved) for step in run.steps.values() if step.saved}
+            steps = [] if run is None else [each for each in run.steps.values() if each.saved]
+            if key is not None:
+                return {each.n: {key: each.saved[key]} for each in steps if key in each.saved}
+            return {each.n: dict(each.saved) for each in steps}
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         with self._transaction() as tx:
@@ -385,14 +388,20 @@ class MemoryStore:
             return tables.last_seq
 
     def events(
-        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+        self,
+        after: int,
+        limit: int = 1000,
+        *,
+        run_id: str | None = None,
+        newest: bool = False,
+        wanted: Wanted | None = None,
     ) -> tuple[list[Event], int]:
         with self._reading() as tables:
             run = None if run_id is None else tables.runs.get(run_id)
             log = tables.events if run_id is None else [] if run is None else run.events
             first = bisect_right(log, after, key=itemgetter(0))
             rows = log[max(first, len(log) - limit) :] if newest else log[first : first + limit]
-        return [each for row in rows for each in events_of(*row)], rows[-1][0] if rows else after
+        return [each for row in rows for each in events_of(*row, wanted)], rows[-1][0] if rows else after
 
     # --- keeping and looking after ------------------------------------------------------------------------------
 

@@ -22,13 +22,13 @@ class RedisNotes:
         found = self._connection.command("HGETALL", f"{self._key}c:{ref}")
         return dict(zip(found[::2], found[1::2], strict=True))
 
-    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
+    def run_checkpoints(self, run_id: str, key: str | None = None) -> Mapping[int, Mapping[str, str]]:
         found: dict[int, dict[str, str]] = {}
-        first = 0
+        first, only = 0, [] if key is None else [key]
         while first >= 0:
-            saved, first = self._connection.run("run_checkpoints", run_id, first)
-            for n, key, value in zip(*[iter(saved)] * 3, strict=True):
-                found.setdefault(int(n), {})[key] = value
+            saved, first = self._connection.run("run_checkpoints", run_id, first, *only)
+            for n, name, value in zip(*[iter(saved)] * 3, strict=True):
+                found.setdefault(int(n), {})[name] = value
         return found
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:

@@ -48,6 +48,14 @@ RUN_CHECKPOINTS = Statement(
     .order_by(checkpoints.c.n),
     ("n", "key", "value"),
 )
+RUN_CHECKPOINTS_OF_KEY = Statement(
+    "run checkpoints of key",
+    "What all steps of a run have saved under one key, which may be little beside the rest.",
+    select(checkpoints.c.n, checkpoints.c.key, checkpoints.c.value)
+    .where(checkpoints.c.run_id == _p("run_id"), checkpoints.c.key == _p("key"))
+    .order_by(checkpoints.c.n),
+    ("n", "key", "value"),
+)
 DROP_PROGRESS = Statement(
     "drop progress", "What a body told before is about to be replaced.", delete(progress).where(_TOLD)
 )
@@ -102,11 +110,12 @@ def read_checkpoints(database: Database, ref: StepRef) -> dict[str, str]:
     return {str(key): str(value) for key, value in rows}
 
 
-def read_run_checkpoints(database: Database, run_id: str) -> dict[int, dict[str, str]]:
+def read_run_checkpoints(database: Database, run_id: str, key: str | None) -> dict[int, dict[str, str]]:
     """See the contract."""
     found: dict[int, dict[str, str]] = {}
-    for n, key, value in database.read(lambda tx: tx.all(RUN_CHECKPOINTS, run_id=run_id)):
-        found.setdefault(n, {})[str(key)] = str(value)
+    statement, named = (RUN_CHECKPOINTS, {}) if key is None else (RUN_CHECKPOINTS_OF_KEY, {"key": key})
+    for n, name, value in database.read(lambda tx: tx.all(statement, run_id=run_id, **named)):
+        found.setdefault(n, {})[str(name)] = str(value)
     return found
 
 

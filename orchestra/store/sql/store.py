@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
@@ -51,7 +51,7 @@ from orchestra.store.sql.rows import (
 )
 from orchestra.store.sql.transaction import SqlTransaction
 from orchestra.store.sql.whole import Whole
-from orchestra.store.window import LiveWindow
+from orchestra.store.window import LiveWindow, steps_of
 
 T = TypeVar("T")
 
@@ -108,7 +108,7 @@ class SqlStore:
     # --- writing ------------------------------------------------------------------------------------------------
 
     def create_runs(self, runs: Sequence[NewRun], now: float) -> list[Created]:
-        window = self._window.at(now)
+        window = self._window.at(now, steps_of(runs))
         whole = self._whole.create(runs[0], window, now) if len(runs) == 1 else None
         if whole is not None:
             self._tell()
@@ -122,7 +122,7 @@ class SqlStore:
             InvalidOption: The connection is none of SQLAlchemy's, or leads to another database.
             KeyConflict: See ``create_runs``.
         """
-        window = self._window.at(now)
+        window = self._window.at(now, steps_of([run]))
 
         def block(inner: Transaction) -> Created:
             tx = SqlTransaction(inner, results.Packing(self._result_limit))
@@ -299,8 +299,8 @@ class SqlStore:
     def checkpoints(self, ref: StepRef) -> Mapping[str, str]:
         return notes.read_checkpoints(self._database, ref)
 
-    def run_checkpoints(self, run_id: str) -> Mapping[int, Mapping[str, str]]:
-        return notes.read_run_checkpoints(self._database, run_id)
+    def run_checkpoints(self, run_id: str, key: str | None = None) -> Mapping[int, Mapping[str, str]]:
+        return notes.read_run_checkpoints(self._database, run_id, key)
 
     def tell(self, claim: ClaimRef, progress: Progress | None, lines: Sequence[LogLine], now: float) -> bool:
         return notes.tell(self._database, claim, progress, lines)
@@ -402,10 +402,16 @@ class SqlStore:
         return self._database.read(lambda tx: log.end(tx))
 
     def events(
-        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+        self,
+        after: int,
+        limit: int = 1000,
+        *,
+        run_id: str | None = None,
+        newest: bool = False,
+        wanted: Wanted | None = None,
     ) -> tuple[list[Event], int]:
         rows = self._database.read(lambda tx: log.rows(tx, after, limit, run_id, newest))
-        return [each for row in rows for each in events_of(row)], rows[-1][0] if rows else after
+        return [each for row in rows for each in events_of(row, wanted)], rows[-1][0] if rows else after
 
     # --- keeping and looking after ------------------------------------------------------------------------------
 

@@ -92,4 +92,6 @@ class Noting:
             desk.store.save_checkpoint(claim, key, value, 1.0)
         desk.store.save_checkpoint(desk.claim(other, 0).claim, "a", "1", 1.0)
         assert desk.store.run_checkpoints(run) == {0: {"a": "1", "b": "2"}, 2: {"a": "3"}}
-        assert desk.store.run_checkpoints("nowhere") == {}
+        assert desk.store.run_checkpoints(run, "a") == {0: {"a": "1"}, 2: {"a": "3"}}
+        assert desk.store.run_checkpoints(run, "b") == {0: {"b": "2"}}
+        assert desk.store.run_checkpoints("nowhere") == desk.store.run_checkpoints("nowhere", "a") == {}
