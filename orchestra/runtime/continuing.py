@@ -1,9 +1,9 @@
 """Continuing: a pool child goes on with a short step by itself, instead of sending it through the broker.
 
-A record hands on what it released, or what it made room for. The child that made the record is free at that moment, so
-it may as well do one of those at once: claimed, run and recorded like any other, under Celery's own tracer, with a
-request of its own. It does so for `CONTINUE_S` after a message arrived and with what has been short before, so that a
-slot is not away from the broker for longer (invariant 10). The parent sees on a shared page which step it is at.
+A record hands on what it released, and what of its run it made room for. The child that made the record is free at that
+moment, so it may as well do one of those at once: claimed, run and recorded like any other, under Celery's own tracer,
+with a request of its own. It does so for `CONTINUE_S` after a message arrived and with what has been short before, so
+that a slot is not away from the broker for longer (invariant 10). The parent sees on a shared page which step it is at.
 """
 
 import mmap
@@ -153,7 +153,8 @@ class Continuation:
 
     def _may_follow(self, claimed: Claimed, dispatch: Dispatch) -> bool:
         return (
-            dispatch.queue == claimed.row.queue
+            dispatch.ref.step.run_id == claimed.claim.ref.step.run_id
+            and dispatch.queue == claimed.row.queue
             and dispatch.priority <= claimed.row.priority
             and dispatch.timeout_s is None
             and dispatch.task in self._traces

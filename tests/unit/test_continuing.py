@@ -50,8 +50,8 @@ def claimed() -> Claimed:
 
 
 def dispatch(n: int, **other: Any) -> Dispatch:
-    about: dict[str, Any] = {"task": "step", "name": "f", "queue": "q", "priority": 5, "target": "pkg:f", **other}
-    return Dispatch(MessageRef(StepRef("r", n), 0), **about)
+    about: dict[str, Any] = {"task": "step", "name": "f", "queue": "q", "priority": 5, "target": "pkg:f"}
+    return Dispatch(**{"ref": MessageRef(StepRef("r", n), 0), **about, **other})
 
 
 @pytest.fixture
@@ -84,6 +84,7 @@ def test_one_is_kept_and_the_others_are_sent(child: Child) -> None:
     "other",
     [
         {"queue": "another"},
+        {"ref": MessageRef(StepRef("another", 0), 0)},
         {"priority": 6},
         {"timeout_s": 1.0},
         {"task": "of the user's"},
