@@ -59,6 +59,13 @@ def fit_to_publish(line: str) -> str:
     return json.dumps(sample)
 
 
+def joined(files: Sequence[str]) -> str:
+    """Return one file of several, fit to be published; the machine is that of the first."""
+    machine, *_ = files[0].splitlines()
+    lines = [machine, *(line for each in files for line in each.splitlines()[1:])]
+    return "".join(f"{fit_to_publish(line)}\n" for line in lines)
+
+
 def by_contestant(samples: Iterable[Sample], case: str, key: str) -> dict[str, dict[int, float]]:
     """Return one figure of one case: contestant → round → value, where there is one."""
     found: dict[str, dict[int, float]] = {}

@@ -9,7 +9,7 @@ from benchmarks.cases import CASES
 from benchmarks.contestants import chosen
 from benchmarks.figures import Spread, drift, percentile, ratios, shown, spread
 from benchmarks.report import chart, document, table
-from benchmarks.samples import Run, Sample, by_contestant, excuses, fit_to_publish
+from benchmarks.samples import Run, Sample, by_contestant, excuses, joined
 from benchmarks.schedule import Job, critical, drawn, lower_bound, read, remaining
 
 NOOP = next(case for case in CASES if case.name == "noop")
@@ -142,9 +142,11 @@ def test_every_case_has_parameters_for_every_size_and_a_figure_to_compare() -> N
 
 def test_what_is_published_has_no_paths_of_one_machine() -> None:
     problem = "OSError: no file '/tmp/bench-1/state.db' at 127.0.0.1:80/api\ndriver.log: /home/me/x.py"
-    line = noop("rq", 0, 0, problem).line()
-    assert json.loads(fit_to_publish(line))["problem"] == "OSError: no file '…' at 127.0.0.1:80/api"
-    assert json.loads(fit_to_publish('{"machine": {"commit": "a"}}')) == {"machine": {"commit": "a"}}
+    files = [f'{{"machine": {{"commit": "{n}"}}}}\n' + noop("rq", n, 0, problem).line() for n in range(2)]
+    machine, *samples = map(json.loads, joined(files).splitlines())
+    assert machine == {"machine": {"commit": "0"}}
+    assert [each["round"] for each in samples] == [0, 1]
+    assert {each["problem"] for each in samples} == {"OSError: no file '…' at 127.0.0.1:80/api"}
 
 
 def test_waits_are_for_the_pools_of_celery_that_are_made_for_them() -> None:
