@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
+from functools import partial
 
 from orchestra.model import event as events
 from orchestra.model import options
@@ -21,8 +22,10 @@ def read(store: Store, *, run: str | None, type: str | None, after: str | None, 
     newest = after is None and run is None and type is None
     cursor = behind[0] if after is None else behind[0] - 1
     while True:
-        page, last = store.events(cursor, limit if newest else _PAGE, run_id=run, newest=newest)
-        found += [each for each in page if events.matches(pattern, each.type) and events.position(each.id) > behind]
+        page, last = store.events(
+            cursor, limit if newest else _PAGE, run_id=run, newest=newest, wanted=partial(events.matches, pattern)
+        )
+        found += [each for each in page if events.position(each.id) > behind]
         if newest or last == cursor or (after is not None and len(found) >= limit):
             return [replace(each, data=events.cut(each.data, most)) for each in list(found)[:limit]]
         cursor = last

@@ -30,7 +30,13 @@ class Subscriptions:
 
     def __init__(self, parts: Parts, lifetime: Lifetime, subject: Subject) -> None:
         self._parts, self._lifetime, self._subject = parts, lifetime, subject
-        self.tail = Tail(lambda cursor: lifetime.store.events(cursor), lambda: lifetime.store.last_event(), subject)
+        live = parts.live
+        self.tail = Tail(
+            lambda cursor, limit, wanted: lifetime.store.events(cursor, limit, wanted=wanted),
+            lambda: lifetime.store.last_event(),
+            subject,
+            lambda: live is not None and live.listening,
+        )
         self._named: dict[str, Subscriber] = {}
         self._lock = threading.Lock()
 
@@ -71,7 +77,7 @@ class Subscriptions:
         me = _Holder.this()
         clock = self._parts.cycle.clock
         return Log(
-            lambda after, limit: store.events(after, limit),
+            lambda after, limit, wanted: store.events(after, limit, wanted=wanted),
             store.last_event, store.take_cursor, store.move_cursor, clock, str(me), is_gone,
         )  # fmt: skip
 

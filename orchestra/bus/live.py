@@ -14,11 +14,11 @@ from typing import Any
 
 from kombu import Consumer, Exchange, Queue
 
+from orchestra.bus.pace import gap_s
+
 logger = logging.getLogger(__name__)
 
 EXCHANGE = Exchange("orchestra.events", type="fanout", durable=False, delivery_mode="transient")
-GAP_S = 0.05
-"""A process tells at most so often: between two words there may be any number of commits."""
 _PAUSE_S = 1.0
 _LISTEN_S = 1.0
 
@@ -35,6 +35,8 @@ class Live:
         self._news = threading.Event()
         self._closing = threading.Event()
         self._teller: int | None = None
+        self._told = 0
+        """Of how many commits it was to tell since it last did; roughly, where several threads commit."""
         self._listener: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -42,6 +44,7 @@ class Live:
         """Say that something was committed. Quick, from any thread."""
         if self._teller != os.getpid():
             self._begin()
+        self._told += 1
         self._news.set()
 
     def _begin(self) -> None:
@@ -57,13 +60,19 @@ class Live:
             if closing.is_set():
                 return
             news.clear()
+            told, self._told = self._told, 0
             try:
                 with self._app.producer_or_acquire() as producer:
                     producer.publish({}, exchange=EXCHANGE, declare=[EXCHANGE], serializer="json", retry=False)
             except Exception as error:
                 logger.debug("The broker does not take news at the moment: %s", error)
                 closing.wait(_PAUSE_S)
-            closing.wait(GAP_S)
+            closing.wait(gap_s(told))
+
+    @property
+    def listening(self) -> bool:
+        """Whether it hears what others tell, or will."""
+        return self._listener is not None
 
     def listen(self, ring: Callable[[], object]) -> None:
         """Call ``ring`` when there may be news; a second time does nothing."""

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 from orchestra.bus.calling import Caller
+from orchestra.bus.pace import rest_s
 from orchestra.errors import NotDelivered, StoreUnavailable
-from orchestra.model.event import Event, matches, position
+from orchestra.model.event import Event, Wanted, matches, position
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ _MOST_ROWS = 200
 class Log:
     """What a subscriber needs of a store."""
 
-    events: Callable[[int, int], tuple[Sequence[Event], int]]
+    events: Callable[[int, int, Wanted], tuple[Sequence[Event], int]]
     end: Callable[[], int]
     take: Callable[[str, str, int, float, float, str], tuple[int, str]]
     """Takes a cursor, as ``store.cursors`` says: name, holder, start, now, until, instead of whom → place, holder."""
@@ -57,7 +59,9 @@ class Subscriber:
         self._deliver, self._log, self._limit_s = deliver, log, limit_s
         self._caller = Caller(f"orchestra-{name}", self._renew)
         self._news = threading.Event()
-        self._closing = False
+        self._closing = threading.Event()
+        self._rest_s = 0.0
+        """How long the next read may wait."""
         self._seq: int | None = None
         """The last row of the log that was dealt with; None while another process reads."""
         self._saved_at = 0.0
@@ -74,22 +78,24 @@ class Subscriber:
 
     def close(self, timeout_s: float = 0.3) -> None:
         """Stop after what is being delivered now, and give the cursor back; a second time does nothing."""
-        self._closing = True
+        self._closing.set()
         self._news.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             try:
                 busy = self._turn()
             except Exception as error:
-                if not self._closing:
+                if not self._closing.is_set():
                     logger.warning("Subscriber %r cannot read events at the moment: %s", self.name, error)
                 busy = False
-            if not busy:
+            if busy:
+                self._closing.wait(self._rest_s)
+            else:
                 self._news.wait(_IDLE_POLL_S)
-                self._news.clear()
+            self._news.clear()
         self._caller.close()
         if self._seq is not None:
             self._give_back(self._seq)
@@ -99,7 +105,10 @@ class Subscriber:
         if self._seq is None and not self._take():
             return False
         assert self._seq is not None
-        events, last = self._log.events(self._seq, _MOST_ROWS)
+        begun = time.monotonic()
+        events, last = self._log.events(self._seq, _MOST_ROWS, cache(partial(matches, self.pattern)))
+        # A page that is full is followed by the next at once.
+        self._rest_s = 0.0 if last - self._seq >= _MOST_ROWS else rest_s(time.monotonic() - begun)
         if last == self._seq:
             self._renew()
             return False
@@ -110,9 +119,9 @@ class Subscriber:
                 self._seq = row - 1
                 if time.monotonic() - self._saved_at > SAVE_S and not self._save():
                     return False
-            if self._closing:
+            if self._closing.is_set():
                 return False
-            if matches(self.pattern, event.type) and not self._hand(event):
+            if not self._hand(event):
                 return False
             if not self._holds():  # lost to another process while the handler took its time
                 return False
@@ -147,7 +156,7 @@ class Subscriber:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self._news.wait(min(_RENEW_S, left))
-            if self._closing:
+            if self._closing.is_set():
                 return False
             self._news.clear()
             self._renew()

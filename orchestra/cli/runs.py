@@ -1,5 +1,6 @@
 """``orchestra runs``: what runs, how far it is, what it waits for, and control of it."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from orchestra.cli import drawing, target, timeline
 from orchestra.cli.options import App, Json, Metadata, Plain, dump, entries, short, since
-from orchestra.cli.watching import status_of, watch
+from orchestra.cli.watching import status_of, watch, watch_json
 from orchestra.client import Orchestrator
 from orchestra.errors import UnknownId
 from orchestra.explanation import explain, place
@@ -97,14 +98,21 @@ def show(
 
 
 @runs.command("watch")
-def watch_(id: Id, plain: Plain = False, app: App = None) -> None:
-    """Follow a run until it has ended. The exit status is 0 when it completed, 1 when it did not."""
+def watch_(id: Id, plain: Plain = False, app: App = None, as_json: Json = False) -> None:
+    """Follow a run until it has ended; with --json one JSON object a line.
+
+    The exit status is 0 when it completed, 1 when it did not.
+    """
     with target.load(app) as orch:
         record, _n = _found(orch, id)
         try:
-            raise typer.Exit(status_of(watch(orch, record.id, plain=plain, console=Console(highlight=False))))
+            if as_json:
+                ended = watch_json(orch, record.id, _write)
+            else:
+                ended = watch(orch, record.id, plain=plain, console=Console(highlight=False))
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
+        raise typer.Exit(status_of(ended))
 
 
 @runs.command()
@@ -158,6 +166,11 @@ def _control(
             for each, came in came_of.items():
                 print(f"{each} {done}" if came else f"{each} not {done}: {not_}")
     raise typer.Exit(0 if all(came_of.values()) else 1)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _found(orch: Orchestrator, id: str) -> tuple[RunRecord, int | None]:

@@ -1,8 +1,9 @@
-"""Watching: a run until its end, live on a terminal, as plain lines in a pipe."""
+"""Watching: a run until its end, live on a terminal, as plain lines in a pipe, or as lines of JSON."""
 
+import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -10,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestra.cli.events import follow_log, line
+from orchestra.cli.events import follow_log, line, to_json
 from orchestra.cli.options import short
 from orchestra.client import Orchestrator
-from orchestra.model.event import RUN_ENDS, TASK_ENDS
+from orchestra.model.event import RUN_ENDS, TASK_ENDS, Event
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import WorkflowRun
 
@@ -33,6 +34,24 @@ def watch(orch: Orchestrator, run_id: str, *, plain: bool, console: Console) -> 
     return orch.get_run(run_id)
 
 
+def watch_json(orch: Orchestrator, run_id: str, write: Callable[[str], object]) -> WorkflowRun:
+    """Write a line of JSON for each event of a run, and for each line that its steps write, until it has ended.
+
+    An event is as ``orchestra events --json`` has it; a line of a step is an object of ``task_id`` and ``text``.
+    """
+    run = orch.get_run(run_id)
+    task_id = _known_as(run)
+
+    def put(facts: object) -> None:
+        write(json.dumps(facts, ensure_ascii=False) + "\n")  # as one text: two threads write
+
+    texts = Texts(run, lambda step_id, text: put({"task_id": task_id(step_id), "text": text}))
+    for event in _until_ended(orch, run):
+        put(to_json(event))
+    texts.join(_LAST_WORDS_S)
+    return orch.get_run(run_id)
+
+
 def status_of(run: WorkflowRun) -> int:
     """Return the exit status of a command that waited for a run: 0 if it completed, else 1."""
     return 0 if run.status is WorkflowStatus.COMPLETED else 1
@@ -40,20 +59,33 @@ def status_of(run: WorkflowRun) -> int:
 
 def _lines(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
     names: dict[str, str] = {}
-    single = run.record.single
+    task_id = _known_as(run)
 
     def show(step_id: str, text: str) -> None:
-        name = names.get(run.id if single else step_id, step_id)
+        name = names.get(task_id(step_id), step_id)
         console.print(Text(f"{name}: {text}"), soft_wrap=True)
 
     texts = Texts(run, show)
-    for event in follow_log(orch, 0, run.id):
+    for event in _until_ended(orch, run):
         if event.task_id is not None and event.task_id not in names:
-            names = {run.id if single else str(each.ref): each.name for each in orch.parts.store.steps(run.id)}
+            names = {task_id(str(each.ref)): each.name for each in orch.parts.store.steps(run.id)}
         console.print(Text(line(event, names)), soft_wrap=True)
+    texts.join(_LAST_WORDS_S)
+
+
+def _known_as(run: WorkflowRun) -> Callable[[str], str]:
+    """Return what says by which id events name a step: the one step of a single task has the id of its run."""
+    single = run.record.single
+    return lambda step_id: run.id if single else step_id
+
+
+def _until_ended(orch: Orchestrator, run: WorkflowRun) -> Iterator[Event]:
+    """Give the events of a run from the first to the one that ends it, for as long as nobody retries it."""
+    for event in follow_log(orch, 0, run.id):
+        yield event
         # A task that was submitted alone has no workflow events, but the id of its run.
-        if event.type in RUN_ENDS or (event.task_id == run.id and event.type in TASK_ENDS):
-            texts.join(_LAST_WORDS_S)
+        ends = event.type in RUN_ENDS or (event.task_id == run.id and event.type in TASK_ENDS)
+        if ends and not orch.history(run=run.id, type="workflow.retried", after=event.id, limit=1):
             return
 
 

@@ -1,7 +1,7 @@
 """Events: what happened, as readers of the log and handlers see it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -30,6 +30,9 @@ LIFECYCLE = (
     "worker.offline",
 )
 """The event types that Orchestra writes itself. All others are custom."""
+
+Wanted = Callable[[str], bool]
+"""Says of which types events are wanted; the others are not made, which costs more than to read them."""
 
 TASK_ENDS = frozenset({"task.completed", "task.failed", "task.cancelled", "task.skipped"})
 RUN_ENDS = frozenset({"workflow.completed", "workflow.failed", "workflow.cancelled"})

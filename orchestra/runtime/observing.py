@@ -105,6 +105,10 @@ class Watch(Protocol):
         """Begin to answer those who ask."""
         ...
 
+    def child_ends(self) -> None:
+        """A child of the pool is about to end: hand on what it has measured. Called in that child."""
+        ...
+
     def stop(self) -> None:
         """Stop; a second time does nothing."""
         ...

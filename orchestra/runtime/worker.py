@@ -131,8 +131,7 @@ def _reconciler_step(
                 release=self._thread.stop,
             )
             os.register_at_fork(after_in_child=adapter.forked)
-            if adapter.tracing is not None:
-                signals.worker_process_shutdown.connect(self._child_ends, weak=False)
+            signals.worker_process_shutdown.connect(self._child_ends, weak=False)
 
         def include(self, parent: Any) -> bool:
             parent.steps.insert(0, LeaseStep(parent, self._thread, self._leaving, watch))
@@ -175,8 +174,9 @@ def _reconciler_step(
             os.write(self._bell[1], b"!")  # the loop would sleep on until its next message
 
         def _child_ends(self, **_: Any) -> None:
+            watch.child_ends()  # a child of a pool ends without Python's atexit
             if adapter.tracing is not None:
-                adapter.tracing.flush()  # a child of a pool ends without Python's atexit
+                adapter.tracing.flush()
 
         def _heard_bell(self, *_: Any) -> None:
             os.read(self._bell[0], 1)

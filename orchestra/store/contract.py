@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from orchestra.engine.outcome import Change
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
@@ -240,12 +240,20 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         ...
 
     def events(
-        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+        self,
+        after: int,
+        limit: int = 1000,
+        *,
+        run_id: str | None = None,
+        newest: bool = False,
+        wanted: Wanted | None = None,
     ) -> tuple[list[Event], int]:
         """Return events after a cursor, and the cursor to go on from; causes come before what they caused.
 
         One transaction appends all its events or none. ``newest`` returns the last ones instead of the first. A reader
         that goes on from the cursor misses nothing: an event is held back while a smaller one may still be committed.
+        ``limit`` counts transactions. With ``wanted`` only events of types that it wants are made; ids and cursor are
+        those of all.
         """
         ...
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 
 Entry = tuple[str, Sequence[int], Mapping[str, object]]
 """An event as it is written: type, numbers of the steps it is about, data."""
@@ -21,7 +21,13 @@ def completed_entry(n: int, name: str, attempts: int, started_at: float | None, 
 
 
 def events_of(
-    seq: int, time: float, run_id: str | None, single: bool, worker: str | None, entries: Sequence[Entry]
+    seq: int,
+    time: float,
+    run_id: str | None,
+    single: bool,
+    worker: str | None,
+    entries: Sequence[Entry],
+    wanted: Wanted | None = None,
 ) -> list[Event]:
     """Return the events of one transaction: one for each step that an entry is about.
 
@@ -29,7 +35,11 @@ def events_of(
     """
     at = datetime.fromtimestamp(time, UTC)
     found: list[Event] = []
+    place = 0
     for kind, numbers, written in entries:
+        if wanted is not None and not wanted(kind):
+            place += len(numbers) or 1
+            continue
         data, its_time, its_worker = dict(written), at, worker
         job_id = str(data.pop("job_id")) if kind.startswith("job.") else None
         if kind == "task.started":
@@ -38,5 +48,6 @@ def events_of(
             its_worker = str(data.pop("worker"))
         for n in numbers or [None]:
             task_id = None if n is None else run_id if single and n == 0 else f"{run_id}.{n}"
-            found.append(Event(f"{seq}-{len(found)}", kind, its_time, run_id, task_id, job_id, its_worker, data))
+            found.append(Event(f"{seq}-{place}", kind, its_time, run_id, task_id, job_id, its_worker, data))
+            place += 1
     return found

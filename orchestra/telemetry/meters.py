@@ -1,16 +1,16 @@
 """Meters: the Prometheus metrics of one worker or beat. Their names are promises, since dashboards are made of them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from threading import Thread
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from orchestra.runtime.observing import Measure, Sample
+from orchestra.runtime.observing import Measure
 from orchestra.store.contract import Backlog
+from orchestra.telemetry.tally import BOUNDS, Cell, Tally
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-_STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _PATIENCE_S = 2.0
 
 
@@ -18,67 +18,75 @@ class Meters:
     """The metrics, in a registry of their own.
 
     Args:
+        tally: What was measured.
         backlog: Asks the store what is ready.
         clock: Seconds since the epoch.
     """
 
-    def __init__(self, backlog: Callable[[], Sequence[Backlog]], clock: Callable[[], float]) -> None:
+    def __init__(self, tally: Tally, backlog: Callable[[], Sequence[Backlog]], clock: Callable[[], float]) -> None:
         self.registry = registry = CollectorRegistry()
-        self._store = Histogram(
-            "orchestra_store_seconds", "Time that the store took.", ["operation"], registry=registry,
-            buckets=_STORE_SECONDS,
-        )  # fmt: skip
-        self._started = Counter(
-            "orchestra_steps_started", "Steps that were claimed.", ["queue", "task"], registry=registry
-        )
-        self._ended = Counter(
-            "orchestra_steps_ended", "Claims that ended: completed, failed, retried or superseded.",
-            ["queue", "task", "outcome"], registry=registry,
-        )  # fmt: skip
-        self._duration = Histogram(
-            "orchestra_step_seconds", "Time from the claim of a step to the record of its outcome.", ["queue", "task"],
-            registry=registry, buckets=_SECONDS,
-        )  # fmt: skip
-        self._lag = Histogram(
-            "orchestra_step_lag_seconds", "Time from when a step was ready to its claim.", ["queue"],
-            registry=registry, buckets=_SECONDS,
-        )  # fmt: skip
-        self._plain = {
-            Measure.TAKEN_OVER: Counter(
-                "orchestra_takeovers", "Claims of dead workers that were reopened.", registry=registry
-            ),
-            Measure.LOST: Counter(
-                "orchestra_lost_messages", "Messages that were found lost and sent again.", registry=registry
-            ),
-            Measure.FIRED: Counter("orchestra_jobs_fired", "Runs that were made of jobs.", registry=registry),
-        }
+        registry.register(_Measured(tally))
         self.ready = Gauge("orchestra_ready", "Whether this process does its work: 1, or 0.", registry=registry)
         registry.register(_Depth(backlog, clock))
 
-        self._known: dict[tuple[Measure, tuple[str, ...]], Callable[[float], object]] = {}
-        """How a value of a measure is added; looking for labels would cost more than all the rest."""
 
-    def take(self, samples: Sequence[Sample]) -> None:
-        """Add what was measured."""
-        for measure, value, labels in samples:
-            add = self._known.get((measure, labels))
-            if add is None:
-                add = self._known[measure, labels] = self._adder(measure, labels)
-            add(value)
+class _Measured:
+    """What was measured, as Prometheus has it when somebody asks.
 
-    def _adder(self, measure: Measure, labels: tuple[str, ...]) -> Callable[[float], object]:
-        match measure:
-            case Measure.STORE:
-                return self._store.labels(*labels).observe
-            case Measure.STARTED:
-                return self._started.labels(*labels).inc
-            case Measure.LAG:
-                return self._lag.labels(*labels).observe
-            case Measure.ENDED:
-                ended, duration = self._ended.labels(*labels), self._duration.labels(*labels[:2])
-                return lambda value: (ended.inc(), duration.observe(value))
-            case Measure.TAKEN_OVER | Measure.LOST | Measure.FIRED:
-                return self._plain[measure].inc
+    The library's own counters would lock and look for a bucket at each step; here that is done once, for all of them.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics."""
+        of = self._tally.of
+        store = HistogramMetricFamily("orchestra_store_seconds", "Time that the store took.", labels=["operation"])
+        for labels, cell in of(Measure.STORE):
+            _show(store, labels, BOUNDS[Measure.STORE], cell)
+        lag = HistogramMetricFamily(
+            "orchestra_step_lag_seconds", "Time from when a step was ready to its claim.", labels=["queue"]
+        )
+        for labels, cell in of(Measure.LAG):
+            _show(lag, labels, BOUNDS[Measure.LAG], cell)
+        started = CounterMetricFamily("orchestra_steps_started", "Steps that were claimed.", labels=["queue", "task"])
+        for labels, cell in of(Measure.STARTED):
+            started.add_metric(labels, cell[0])
+        return [store, started, *self._ended(), lag, *map(self._plain, _PLAIN)]
+
+    def _ended(self) -> tuple[Metric, Metric]:
+        """Return how claims ended, and how long they took whatever the end."""
+        ended = CounterMetricFamily(
+            "orchestra_steps_ended", "Claims that ended: completed, failed, retried or superseded.",
+            labels=["queue", "task", "outcome"],
+        )  # fmt: skip
+        duration = HistogramMetricFamily(
+            "orchestra_step_seconds", "Time from the claim of a step to the record of its outcome.",
+            labels=["queue", "task"],
+        )  # fmt: skip
+        together = Tally()
+        for labels, cell in self._tally.of(Measure.ENDED):
+            ended.add_metric(labels, sum(cell[1:]))
+            together.add(Measure.ENDED, labels[:2], cell)
+        for labels, cell in together.of(Measure.ENDED):
+            _show(duration, labels, BOUNDS[Measure.ENDED], cell)
+        return ended, duration
+
+    def _plain(self, measure: Measure) -> Metric:
+        return CounterMetricFamily(*_PLAIN[measure], value=sum(cell[0] for _labels, cell in self._tally.of(measure)))
+
+
+_PLAIN = {
+    Measure.TAKEN_OVER: ("orchestra_takeovers", "Claims of dead workers that were reopened."),
+    Measure.LOST: ("orchestra_lost_messages", "Messages that were found lost and sent again."),
+    Measure.FIRED: ("orchestra_jobs_fired", "Runs that were made of jobs."),
+}
+
+
+def _show(histogram: HistogramMetricFamily, labels: Sequence[str], bounds: Sequence[float], cell: Cell) -> None:
+    ends = [*(str(float(each)) for each in bounds), "+Inf"]
+    histogram.add_metric(labels, list(zip(ends, accumulate(cell[1:]), strict=True)), sum_value=cell[0])
 
 
 class _Depth:

@@ -13,6 +13,7 @@ from orchestra.runtime.observing import Health, Observe
 from orchestra.store.contract import Backlog
 from orchestra.telemetry.relay import Relay
 from orchestra.telemetry.server import TEXT, Page, Server
+from orchestra.telemetry.tally import Tally
 
 if TYPE_CHECKING:
     from orchestra.telemetry.meters import Meters
@@ -58,8 +59,9 @@ class ProcessWatch:
             from orchestra.telemetry.meters import Meters
         except ImportError as error:
             raise MissingExtra("metrics", f"metrics_port={self.port}") from error
-        meters = Meters(self._backlog, self._clock)
-        relay = self._relay = Relay(meters.take)
+        tally = Tally()
+        meters = Meters(tally, self._backlog, self._clock)
+        relay = self._relay = Relay(tally)
         pages = {"/metrics": self._metrics_page(meters, health), "/healthz": _probe(health.live, "live")}
         self._server = Server(self.host, self.port, {**pages, "/readyz": _probe(health.ready, READY)})
         return relay.observe
@@ -72,6 +74,11 @@ class ProcessWatch:
             self._server.start()
             logger.info("Metrics and probes are at http://%s:%d", self.host, self._server.port)
             threading.Thread(target=self._drain_all, name="orchestra-metrics", daemon=True).start()
+
+    def child_ends(self) -> None:
+        """See ``Watch``."""
+        if self._relay is not None:
+            self._relay.flush()
 
     def stop(self) -> None:
         """See ``Watch``."""

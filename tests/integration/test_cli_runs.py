@@ -185,7 +185,9 @@ def test_cancel_says_what_came_of_each_id_and_gives_status_1_for_what_had_ended(
     assert shared("runs", "cancel", run_id) == f"{run_id} cancelled\n"
     assert shared.json("runs", "cancel", run_id, status=1) == [{"id": run_id, "done": False}]
     assert "CANCELLED" in shared("runs", "list")
-    assert shared("runs", "watch", run_id, status=1).splitlines()[-1].split()[1] == "task.cancelled"
+    lines = [json.loads(each) for each in shared("runs", "watch", run_id, "--json", status=1).splitlines()]
+    assert [each["type"] for each in lines] == ["task.submitted", "task.queued", "task.cancelled"]
+    assert {each["task_id"] for each in lines} == {run_id}
 
 
 def test_a_run_is_paused_resumed_and_retried(shared: Shared) -> None:

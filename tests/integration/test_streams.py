@@ -1,5 +1,6 @@
 """What running steps write, followed while they run: offline, over HTTP, and over brokers from other processes."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -99,7 +100,9 @@ def test_words_come_from_workers_over_the_broker(broker: str, request: pytest.Fi
 
 def test_the_command_line_shows_what_is_said(agents_cluster: Cluster) -> None:
     run = agents_cluster.orchestrator().submit_workflow(scripts.told.bind())
-    watching = agents_cluster.run(["runs", "watch", run.id])
-    watching.wait_for("workflow.started")
+    watching, piped = (agents_cluster.run(["runs", "watch", run.id, *option]) for option in ((), ("--json",)))
+    for each in (watching, piped):
+        each.wait_for("workflow.started")
     agents_cluster.worker("--pool", "threads")
     watching.wait_for("tell: one two three four")
+    piped.wait_for(json.dumps({"task_id": f"{run.id}.0", "text": "one two three four "}))

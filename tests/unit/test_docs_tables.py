@@ -12,6 +12,7 @@ from orchestra.runtime.observing import Measure, Sample
 from orchestra.settings import Settings
 from orchestra.store.contract import Backlog
 from orchestra.telemetry.meters import Meters
+from orchestra.telemetry.tally import Tally
 
 TEST = re.compile(r"^def (test_\w+)\(", re.MULTILINE)
 
@@ -73,9 +74,10 @@ def test_the_docs_name_every_metric_with_its_labels(root: Path) -> None:
 
 def shown_metrics() -> dict[str, set[str]]:
     """Return the labels of each metric that is exported, by its name."""
-    meters = Meters(lambda: [Backlog("q", 5, 1, 1, 0.0, 0.0)], lambda: 1.0)
+    tally = Tally()
+    meters = Meters(tally, lambda: [Backlog("q", 5, 1, 1, 0.0, 0.0)], lambda: 1.0)
     for measure, labels in SAMPLES.items():
-        meters.take([Sample(measure, 1.0, labels)])
+        tally.take([Sample(measure, 1.0, labels)])
     return {each.name: labels_of(each) for each in meters.registry.collect()}
 
 

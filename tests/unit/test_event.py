@@ -14,6 +14,7 @@ from orchestra.model.event import (
     RUN_ENDS,
     TASK_ENDS,
     Event,
+    Wanted,
     check_custom,
     check_pattern,
     cut,
@@ -81,11 +82,11 @@ class Log:
         self.broken = False
         self.tail = Tail(self.read, lambda: len(self.events), lambda event: f"subject of {event.type}")
 
-    def read(self, cursor: int) -> tuple[list[Event], int]:
+    def read(self, cursor: int, _limit: int, wanted: Wanted) -> tuple[list[Event], int]:
         if self.broken:
             raise OSError("away")
         page = self.events[cursor : cursor + 3]
-        return page, cursor + len(page)
+        return [each for each in page if wanted(each.type)], cursor + len(page)
 
     def say(self, kind: str, task_id: str | None = None, run_id: str | None = None) -> Event:
         event = Event(f"{len(self.events)}-0", kind, datetime.now(UTC), run_id or task_id, task_id)

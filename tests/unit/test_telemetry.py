@@ -5,12 +5,15 @@ import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
 from orchestra.runtime.health import STUCK_S, ReconcilerHealth
 from orchestra.runtime.observing import Measure, Sample
 from orchestra.telemetry.meters import Meters
 from orchestra.telemetry.relay import Relay
+from orchestra.telemetry.tally import BOUNDS, Tally
+from tests.processes import wait_until
 
 ONE = Sample(Measure.STARTED, 1, ("q", "größe"))
 
@@ -24,30 +27,64 @@ def in_a_child(work: Any) -> None:
     assert os.waitpid(pid, 0)[1] == 0
 
 
-def test_samples_of_children_reach_their_parent() -> None:
-    heard: list[Sample] = []
-    relay = Relay(heard.extend)
+def counted(tally: Tally) -> float:
+    return sum(cell[0] for _labels, cell in tally.of(Measure.STARTED))
+
+
+def test_what_children_measure_is_added_up_by_their_parent() -> None:
+    tally = Tally()
+    relay = Relay(tally)
     relay.observe([ONE])
-    assert heard == [ONE]
+    assert counted(tally) == 1
+
+    def work() -> None:
+        relay.observe([ONE, ONE])
+        relay.flush()
+
     for _ in range(2):
-        in_a_child(lambda: relay.observe([ONE, ONE]))
-    assert heard == [ONE]
+        in_a_child(work)
+    assert counted(tally) == 1
     relay.drain()
-    assert heard == [ONE] * 5
+    assert list(tally.of(Measure.STARTED)) == [(ONE.labels, [5.0, 5.0])]
+    relay.close()
+
+
+def test_a_child_tells_by_itself_what_it_has_measured() -> None:
+    tally = Tally()
+    relay = Relay(tally)
+    over = os.pipe()
+
+    def work() -> None:
+        relay.observe([ONE])
+        os.read(over[0], 1)
+
+    pid = os.fork()
+    if not pid:
+        work()
+        os._exit(0)
+
+    def heard() -> bool:
+        relay.drain()
+        return counted(tally) == 1
+
+    wait_until(heard, 20, "the child to tell")
+    os.write(over[1], b"x")
+    os.waitpid(pid, 0)
     relay.close()
 
 
 def test_a_child_keeps_what_the_pipe_has_no_room_for_and_never_waits() -> None:
-    heard: list[Sample] = []
-    relay = Relay(heard.extend)
+    tally = Tally()
+    relay = Relay(tally)
     asked, answered = os.pipe(), os.pipe()
+    many = 5000
 
     def work() -> None:
-        for _ in range(60_000):
-            relay.observe([ONE])
+        relay.observe([Sample(Measure.STARTED, 1, ("q", f"{'t' * 100}{n}")) for n in range(many)])
+        relay.flush()
         os.write(answered[1], b"x")
         os.read(asked[0], 1)
-        relay.observe([ONE])
+        relay.flush()
 
     pid = os.fork()
     if not pid:
@@ -55,19 +92,35 @@ def test_a_child_keeps_what_the_pipe_has_no_room_for_and_never_waits() -> None:
         os._exit(0)
     os.read(answered[0], 1)
     relay.drain()
-    before = len(heard)
-    assert 1000 < before < 60_000
+    before = counted(tally)
+    assert 0 < before < many
     os.write(asked[1], b"x")
     os.waitpid(pid, 0)
     relay.drain()
-    assert before + 1000 < len(heard) <= 60_001
+    assert before < counted(tally) <= many
     relay.close()
+
+
+def test_buckets_are_those_that_prometheus_itself_would_fill() -> None:
+    values = (0.0, 0.005, 0.0051, 1.0, 1800.0, 1801.0)
+    tally = Tally()
+    tally.take([Sample(Measure.LAG, value, ("q",)) for value in values])
+    registry = CollectorRegistry()
+    named = ("orchestra_step_lag_seconds", "Time from when a step was ready to its claim.", ["queue"])
+    its = Histogram(*named, registry=registry, buckets=BOUNDS[Measure.LAG])
+    for value in values:
+        its.labels("q").observe(value)
+    ours = generate_latest(Meters(tally, list, lambda: 0.0).registry).decode()
+    wanted = [each for each in generate_latest(registry).decode().splitlines() if "_created" not in each]
+    assert len(wanted) > len(BOUNDS[Measure.LAG])
+    assert "\n".join(wanted) in ours
 
 
 def test_a_store_that_does_not_answer_hides_no_other_metric() -> None:
     away = threading.Event()
-    meters = Meters(lambda: cast(Any, away.wait()), lambda: 0.0)
-    meters.take([ONE])
+    tally = Tally()
+    meters = Meters(tally, lambda: cast(Any, away.wait()), lambda: 0.0)
+    tally.take([ONE])
     text = generate_latest(meters.registry).decode()
     assert 'orchestra_steps_started_total{queue="q",task="größe"} 1.0' in text
     assert "orchestra_ready_steps" not in text

@@ -13,7 +13,7 @@ from operator import itemgetter
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change
 from orchestra.errors import StoreUnavailable
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
@@ -388,14 +388,20 @@ class MemoryStore:
             return tables.last_seq
 
     def events(
-        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+        self,
+        after: int,
+        limit: int = 1000,
+        *,
+        run_id: str | None = None,
+        newest: bool = False,
+        wanted: Wanted | None = None,
     ) -> tuple[list[Event], int]:
         with self._reading() as tables:
             run = None if run_id is None else tables.runs.get(run_id)
             log = tables.events if run_id is None else [] if run is None else run.events
             first = bisect_right(log, after, key=itemgetter(0))
             rows = log[max(first, len(log) - limit) :] if newest else log[first : first + limit]
-        return [each for row in rows for each in events_of(*row)], rows[-1][0] if rows else after
+        return [each for row in rows for each in events_of(*row, wanted)], rows[-1][0] if rows else after
 
     # --- keeping and looking after ------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 from orchestra.engine.join import Edges
 from orchestra.engine.plan import StepInput
 from orchestra.engine.rows import StepRow
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus, WorkflowStatus
@@ -205,14 +205,14 @@ def lease_of(text: str) -> Lease:
     return Lease(*json.loads(text))
 
 
-def events_of(rows: Sequence[Any]) -> tuple[list[Event], int | None]:
-    """Return the events of rows of the log, and the cursor behind the last."""
+def events_of(texts: Sequence[str], wanted: Wanted | None = None) -> tuple[list[Event], int | None]:
+    """Return the events of rows of the log that are wanted, and the cursor behind the last row."""
     events: list[Event] = []
     seq: int | None = None
-    for place, fields in rows:
-        row = dict(zip(fields[::2], fields[1::2], strict=True))
+    for head, run_id, worker in zip(texts[::3], texts[1::3], texts[2::3], strict=True):
+        place, time, single, entries = head.split(" ", 3)
         seq = int(place.partition("-")[0])
         events += events_of_entries(
-            seq, float(row["t"]), row["r"] or None, row["s"] == "1", row["w"] or None, json.loads(row["e"])
+            seq, float(time), run_id or None, single == "1", worker or None, json.loads(entries), wanted
         )
     return events, seq

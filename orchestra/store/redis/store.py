@@ -8,7 +8,7 @@ from typing import Any
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Expanded, Vanished, decide
 from orchestra.errors import KeyConflict, StoreUnavailable
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.retry import ONCE, RetryPolicy
@@ -353,16 +353,19 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         return int(self._connection.command("GET", f"{self._key}seq") or 0)
 
     def events(
-        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+        self,
+        after: int,
+        limit: int = 1000,
+        *,
+        run_id: str | None = None,
+        newest: bool = False,
+        wanted: Wanted | None = None,
     ) -> tuple[list[Event], int]:
-        log, behind = f"{self._key}events", f"({after}-0"
         if run_id is not None:
             found = self._connection.run("events_of_run", run_id, after, limit)
-        elif newest:
-            found = self._connection.command("XREVRANGE", log, "+", behind, "COUNT", limit)[::-1]
         else:
-            found = self._connection.command("XRANGE", log, behind, "+", "COUNT", limit)
-        events, last = rows.events_of(found)
+            found = self._connection.run("read_log", after, limit, int(newest))
+        events, last = rows.events_of(found, wanted)
         if last is None and run_id is None and after:
             # A server that lost its last second gives numbers out again: readers must not wait for them to pass.
             last = min(after, self.last_event())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestra.engine.rows import StepRow
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo, JobRecord, RunRecord, StepRecord
 from orchestra.model.schedule import JobStatus, Schedule
@@ -190,10 +190,10 @@ def lease_of(row: Row) -> Lease:
     return Lease(incarnation, worker, host, boot_id, pid, pid_started, loads(queues), *rest)
 
 
-def events_of(row: Row) -> list[Event]:
-    """Return the events of one transaction, from the columns EVENT."""
+def events_of(row: Row, wanted: Wanted | None = None) -> list[Event]:
+    """Return the events of one transaction that are wanted, from the columns EVENT."""
     seq, time, run_id, single, worker, entries = row
-    return entries_of(seq, time, run_id, bool(single), worker, json.loads(entries))
+    return entries_of(seq, time, run_id, bool(single), worker, json.loads(entries), wanted)
 
 
 def lease_row(lease: Lease) -> Mapping[str, object]:

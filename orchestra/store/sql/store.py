@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
-from orchestra.model.event import Event
+from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, StepRecord
 from orchestra.model.status import TaskStatus
@@ -402,10 +402,16 @@ class SqlStore:
         return self._database.read(lambda tx: log.end(tx))
 
     def events(
-        self, after: int, limit: int = 1000, *, run_id: str | None = None, newest: bool = False
+        self,
+        after: int,
+        limit: int = 1000,
+        *,
+        run_id: str | None = None,
+        newest: bool = False,
+        wanted: Wanted | None = None,
     ) -> tuple[list[Event], int]:
         rows = self._database.read(lambda tx: log.rows(tx, after, limit, run_id, newest))
-        return [each for row in rows for each in events_of(row)], rows[-1][0] if rows else after
+        return [each for row in rows for each in events_of(row, wanted)], rows[-1][0] if rows else after
 
     # --- keeping and looking after ------------------------------------------------------------------------------
 

@@ -86,6 +86,14 @@ class Telling:
         assert cursor == end == desk.store.last_event()
         assert desk.store.events(end) == ([], end)
 
+    def test_events_that_nobody_wants_are_left_out_and_the_others_stay_what_they_are(self, desk: Desk) -> None:
+        run = desk.create(graph([], [], [0, 1]))
+        desk.complete(run, 0, 1)
+        whole, end = desk.store.events(0)
+        for kind in ("task.queued", "task.completed", "none.such"):
+            wanted = [each for each in whole if each.type == kind]
+            assert desk.store.events(0, wanted=kind.__eq__) == (wanted, end)
+
     def test_one_transaction_appends_all_its_events_to_one_page(self, desk: Desk) -> None:
         run = desk.create(graph([], [], [0, 1]))
         first, cursor = desk.store.events(0, 1)

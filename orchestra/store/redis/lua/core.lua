@@ -67,6 +67,14 @@ local function append(run_id, single, worker, entries, now)
   return seq
 end
 
+-- A row of the log in three texts, which take less to send and to read than its fields: the first holds what has no
+-- spaces in it, and the entries; then the run and the worker, whose names may hold anything.
+local function put_row(found, row)
+  local fields = row[2]
+  found[#found + 1] = row[1] .. ' ' .. fields[2] .. ' ' .. fields[6] .. ' ' .. fields[10]
+  found[#found + 1], found[#found + 2] = fields[4], fields[8]
+end
+
 -- Do something once, however often it is asked for: the answer is kept for as long as it may be asked again.
 local function once(token, work)
   local kept = call('GET', P .. 'done:' .. token)

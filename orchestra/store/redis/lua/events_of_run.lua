@@ -26,7 +26,7 @@ register('events_of_run', function()
   local text, found = decode(at)[A_LOG], {}
   for _, seq in ipairs(text and noted(text, after, limit) or listed(P .. 'e:' .. ARGV[1], after, limit)) do
     local row = call('XRANGE', P .. 'events', seq, seq)[1]
-    if row then found[#found + 1] = row end
+    if row then put_row(found, row) end
   end
   return found
 end, true)
