@@ -24,6 +24,7 @@ from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
+from orchestra.runtime.reports import Reports
 from orchestra.runtime.routing import HEADER, is_redis, tune
 from orchestra.runtime.stopping import Stopper
 from orchestra.runtime.threads import ThreadPool
@@ -143,6 +144,7 @@ def _reconciler_step(
                 forks=forks,
                 release=self._thread.stop,
             )
+            Reports(adapter, parent.hostname).connect()
             os.register_at_fork(after_in_child=adapter.forked)
             signals.worker_process_shutdown.connect(self._child_ends, weak=False)
 
