@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 APP = "tests.worker_app:orch"
 COPIES, COUNTING = "ORCHESTRA_TEST_COPIES", "ORCHESTRA_TEST_COUNTING"
 DIES, CANCELS_ON_LOSS = "ORCHESTRA_TEST_DIES", "ORCHESTRA_TEST_CANCELS_ON_LOSS"
+BREAKS = "ORCHESTRA_TEST_BREAKS"
 DEAF, SPANS = "ORCHESTRA_TEST_DEAF", "ORCHESTRA_TEST_SPANS"
 TASKS_PER_CHILD, RESULTS = "ORCHESTRA_TEST_TASKS_PER_CHILD", "ORCHESTRA_TEST_RESULTS"
 
@@ -273,6 +274,19 @@ class _Counted:
 def count_calls(orch: Orchestrator) -> None:
     """Make an orchestrator note each question that it asks its store, the reconciler's own aside."""
     orch.parts.cycle.store = cast(Any, _Counted(orch.parts.store))
+
+
+def break_inside(orch: Orchestrator, output: str) -> None:
+    """Make workers fail to say that a body came to something, as if the engine had a fault."""
+    adapter = orch.parts.adapter
+    done = adapter.done
+
+    def broken(request: Any, result: object) -> None:
+        if result == output:
+            raise LookupError("a fault of the engine")
+        done(request, result)
+
+    adapter.done = broken
 
 
 def make_deaf(app: Any, *, always: bool) -> None:

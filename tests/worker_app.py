@@ -4,6 +4,7 @@ import os
 
 from orchestra import Orchestrator
 from tests.cluster import (
+    BREAKS,
     CANCELS_ON_LOSS,
     COPIES,
     COUNTING,
@@ -11,6 +12,7 @@ from tests.cluster import (
     DIES,
     RESULTS,
     TASKS_PER_CHILD,
+    break_inside,
     count_calls,
     die_before_sending,
     make_deaf,
@@ -31,5 +33,7 @@ if CANCELS_ON_LOSS in os.environ:
     orch.app.conf.worker_cancel_long_running_tasks_on_connection_loss = True
 if RESULTS in os.environ:
     orch.app.conf.result_backend = os.environ[RESULTS]
+if BREAKS in os.environ:
+    break_inside(orch, os.environ[BREAKS])
 if DEAF in os.environ:
     make_deaf(orch.app, always=os.environ[DEAF] == "always")

@@ -28,6 +28,9 @@ LIFECYCLE = (
     "job.missed",
     "worker.online",
     "worker.offline",
+    "worker.task_revoked",
+    "worker.process_crashed",
+    "worker.internal_error",
 )
 """The event types that Orchestra writes itself. All others are custom."""
 

@@ -20,6 +20,8 @@ class Measure(StrEnum):
 
     STORE = "store"
     """Seconds that the store took. operation"""
+    RECEIVED = "received"
+    """Messages that arrived: of steps and of plain calls. queue"""
     STARTED = "started"
     """Steps that were claimed. queue, task"""
     LAG = "lag"

@@ -50,10 +50,15 @@ class _Measured:
         )
         for labels, cell in of(Measure.LAG):
             _show(lag, labels, BOUNDS[Measure.LAG], cell)
+        received = CounterMetricFamily(
+            "orchestra_messages_received", "Messages that arrived, of steps and of plain calls.", labels=["queue"]
+        )
+        for labels, cell in of(Measure.RECEIVED):
+            received.add_metric(labels, cell[0])
         started = CounterMetricFamily("orchestra_steps_started", "Steps that were claimed.", labels=["queue", "task"])
         for labels, cell in of(Measure.STARTED):
             started.add_metric(labels, cell[0])
-        return [store, started, *self._ended(), lag, *map(self._plain, _PLAIN)]
+        return [store, received, started, *self._ended(), lag, *map(self._plain, _PLAIN)]
 
     def _ended(self) -> tuple[Metric, Metric]:
         """Return how claims ended, and how long they took whatever the end."""

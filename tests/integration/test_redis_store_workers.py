@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from orchestra import Orchestrator, Task, TaskStatus, Workflow, WorkflowStatus
+from orchestra.model.event import Event
 from tests import bodies
 from tests.cluster import Cluster
+from tests.processes import wait_until
 from tests.servers import PrivateRedis
 
 
@@ -49,5 +51,16 @@ def test_a_killed_pool_process_costs_one_crash(tmp_path: Path) -> None:
         cluster = stack.enter_context(Cluster(tmp_path, server.url))
         cluster.store = server.url.replace("/0", "/1")
         cluster.worker("--pool", "prefork", "--concurrency", "2")
-        done = cluster.orchestrator().submit(bodies.kill_child, kwargs={"name": "redis", "times": 1}).wait(30)
+        orch = cluster.orchestrator()
+        crashes: list[Event] = []
+
+        @orch.on("worker.process_crashed")
+        def hear(event: Event) -> None:  # pyright: ignore[reportUnusedFunction]
+            crashes.append(event)
+
+        done = orch.submit(bodies.kill_child, kwargs={"name": "redis", "times": 1}).wait(30)
         assert (done.status, done.crashes) == (TaskStatus.COMPLETED, 1)
+        wait_until(lambda: crashes, 20, "the report")
+        (event,) = crashes
+        assert event.data["step_id"] == f"{done.id}.0"
+        assert "SIGKILL" in str(event.data["error"])

@@ -17,7 +17,8 @@ from orchestra import Orchestrator, RetryPolicy, Task, TaskStatus, Workflow, Wor
 from orchestra.model.ids import MessageRef
 from orchestra.store.contract import Claimed
 from tests import bodies
-from tests.cluster import CANCELS_ON_LOSS, Cluster
+from tests.cluster import BREAKS, CANCELS_ON_LOSS, Cluster
+from tests.processes import wait_until
 from tests.servers import PrivateRedis
 
 
@@ -36,9 +37,11 @@ def cluster(server: PrivateRedis, tmp_path: Path) -> Iterator[Cluster]:
 # Revoked, by Flower or by hand
 
 
-def test_a_running_step_that_celery_is_told_to_terminate_is_cancelled(cluster: Cluster) -> None:
+def test_a_running_step_that_celery_is_told_to_terminate_is_cancelled_and_reported_as_faults_are(
+    cluster: Cluster,
+) -> None:
     orch = cluster.orchestrator()
-    worker = cluster.worker("--concurrency", "1")
+    worker = cluster.worker("--concurrency", "1", env={BREAKS: "broken"})
     first, second = Task("first", bodies.hold, "held"), Task("second", bodies.noop)
     run = orch.submit_workflow(Workflow("two", [first, second], {"second": ["first"]}))
     cluster.wait_for_note("held begins")
@@ -47,6 +50,15 @@ def test_a_running_step_that_celery_is_told_to_terminate_is_cancelled(cluster: C
     assert [task.status for task in run.tasks] == [TaskStatus.CANCELLED, TaskStatus.SKIPPED]
     assert orch.submit(bodies.echo, "after").wait(10).output == "after", worker.tail()
     assert cluster.noted("held") == {"held begins": 1}
+    wait_until(lambda: orch.history(type="worker.task_revoked"), 20, "the report")
+    (event,) = orch.history(type="worker.task_revoked")
+    assert event.data == {"task": "first", "run_id": run.id, "step_id": f"{run.id}.0", "terminated": True}
+    assert orch.history(type="worker.process_crashed") == []
+    broken = orch.submit(bodies.echo, "broken")
+    wait_until(lambda: orch.history(type="worker.internal_error"), 20, "the report")
+    event, *_more = orch.history(type="worker.internal_error")
+    about = {"task": "echo", "run_id": broken.id, "step_id": f"{broken.id}.0"}
+    assert event.data == {**about, "error": "LookupError: a fault of the engine"}
 
 
 def test_a_queued_step_whose_id_was_revoked_is_cancelled(cluster: Cluster) -> None:

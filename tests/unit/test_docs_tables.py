@@ -83,6 +83,7 @@ def shown_metrics() -> dict[str, set[str]]:
 
 SAMPLES = {
     Measure.STORE: ("claim",),
+    Measure.RECEIVED: ("q",),
     Measure.STARTED: ("q", "t"),
     Measure.LAG: ("q",),
     Measure.ENDED: ("q", "t", "completed"),

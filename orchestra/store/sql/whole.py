@@ -64,7 +64,7 @@ class Whole:
         if not found:
             return None
         ref = MessageRef(StepRef(run.id, step.n), 0)
-        dispatch = Dispatch(ref, step.task, step.name, step.queue, step.priority, step.timeout_s)
+        dispatch = Dispatch(ref, step.task, step.name, step.queue, step.priority, step.timeout_s, target=step.target)
         return Created(run.id, () if found[0][0] is None else (dispatch,))
 
     def hold(self, claimed: Claimed, worker: str, now: float) -> None:
