@@ -3,12 +3,12 @@
     python -m benchmarks --case chain --peers celery,taskiq
     python -m benchmarks --publish build/benchmarks/samples.jsonl
 
-The first prints tables and keeps the samples under build/; the second writes docs/benchmarks.md from samples.
+The first prints tables and keeps the samples under build/; the second writes docs/benchmarks.md from samples, of
+several runs on the same machine where they had different cases.
 """
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ from benchmarks.environments import BUILD, CannotInstall, python_of
 from benchmarks.machine import described
 from benchmarks.report import document, section
 from benchmarks.rounds import play
-from benchmarks.samples import Run
+from benchmarks.samples import Run, joined
 from benchmarks.servers import Servers
 
 ROOT = Path(__file__).parent.parent
@@ -85,11 +85,10 @@ def installed(contestants: tuple[Contestant, ...]) -> tuple[Contestant, ...]:
     return tuple(each for each in contestants if each.peer not in missing)
 
 
-def publish(samples: Path) -> None:
+def publish(samples: list[Path]) -> None:
     """Write the page, and keep the samples beside the suite."""
     kept = ROOT / "benchmarks" / "samples.jsonl"
-    if samples.resolve() != kept:
-        shutil.copyfile(samples, kept)
+    kept.write_text(joined([each.read_text() for each in samples]))
     page = ROOT / "docs" / "benchmarks.md"
     page.write_text(document(Run.read(kept), CASES))
     print(f"wrote {page} and {kept}")
@@ -106,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--out", type=Path, default=BUILD / "samples.jsonl")
     parser.add_argument("--graphs", type=Path, help="folder of recorded graphs; default drawn ones of the same shapes")
-    parser.add_argument("--publish", type=Path, metavar="SAMPLES")
+    parser.add_argument("--publish", type=Path, nargs="+", metavar="SAMPLES")
     return parser
 
 

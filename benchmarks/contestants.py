@@ -14,6 +14,8 @@ class Contestant:
         servers: What it needs: redis, rabbitmq, postgresql, and store, a Redis of its own with an append-only file.
         records: What is left of a finished task after a power cut: every step, results for a while, nothing.
         setup: How it is configured, in a few words.
+        only: The one case that it is for; all where empty.
+        without: A case that another configuration of the system is for.
     """
 
     name: str
@@ -21,6 +23,12 @@ class Contestant:
     servers: frozenset[str]
     records: str
     setup: str
+    only: str = ""
+    without: str = ""
+
+    def takes(self, case: str) -> bool:
+        """Say whether it takes part in a case."""
+        return case != self.without and self.only in ("", case)
 
     @property
     def variant(self) -> str:
@@ -28,20 +36,25 @@ class Contestant:
         return self.name.removeprefix(self.peer).removeprefix("-")
 
 
-def _contestant(name: str, servers: str, records: str, setup: str) -> Contestant:
-    return Contestant(name, name.split("-")[0], frozenset(servers.split()), records, setup)
+def _contestant(name: str, servers: str, records: str, setup: str, *, only: str = "", without: str = "") -> Contestant:
+    return Contestant(name, name.split("-")[0], frozenset(servers.split()), records, setup, only, without)
 
 
 STEPS, RESULTS, NOTHING = "every step", "results, for a while", "nothing"
+WAITS = "waits"
 
 CONTESTANTS = (
     _contestant("orchestra-redis", "redis store", STEPS, "prefork 2, Redis broker, Redis store with everysec"),
     _contestant("orchestra-postgresql", "redis postgresql", STEPS, "prefork 2, Redis broker, PostgreSQL store"),
     _contestant("orchestra-embedded", "", STEPS, "one process, 8 threads, SQLite file"),
-    _contestant("celery", "redis", RESULTS, "prefork 2, late acks, prefetch 32, Redis broker and results"),
-    _contestant("celery-forget", "redis", NOTHING, "the same, results ignored"),
-    _contestant("celery-rabbitmq", "redis rabbitmq", RESULTS, "prefork 2, RabbitMQ broker, Redis results"),
-    _contestant("celery-rabbitmq-forget", "rabbitmq", NOTHING, "the same, results ignored"),
+    _contestant("celery", "redis", RESULTS, "prefork 2, late acks, prefetch 32, Redis", without=WAITS),
+    _contestant("celery-forget", "redis", NOTHING, "the same, results ignored", without=WAITS),
+    _contestant(
+        "celery-rabbitmq", "redis rabbitmq", RESULTS, "prefork 2, RabbitMQ broker, Redis results", without=WAITS
+    ),
+    _contestant("celery-rabbitmq-forget", "rabbitmq", NOTHING, "the same, results ignored", without=WAITS),
+    _contestant("celery-gevent", "redis", NOTHING, "gevent 1,000, Redis broker, results ignored", only=WAITS),
+    _contestant("celery-threads", "redis", NOTHING, "threads 1,000, Redis broker, results ignored", only=WAITS),
     _contestant("huey", "redis", RESULTS, "2 worker processes, Redis"),
     _contestant("taskiq", "redis", NOTHING, "2 worker processes, Redis streams"),
     _contestant("taskiq-results", "redis", RESULTS, "the same with Redis results and pipelines"),

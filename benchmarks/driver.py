@@ -4,7 +4,7 @@
 
 Needs nothing but Python. A peer's script is a module of `benchmarks.peers` with
 
-- ``VERSIONS``: the distributions whose versions are shown,
+- ``VERSIONS``: the distributions whose versions are shown, and ``SERVERS``: those of servers that come with them,
 - ``workers(kind)``: the commands of its workers: "processes" are two worker processes as the peer recommends them,
   "slots" one with 16 slots that may sleep, "waits" one with 1,000,
 - a function for each case that it can express, which submits and need not wait: ``noop(count)``, ``chain(length,
@@ -38,7 +38,8 @@ class Driver:
 
     def versions(self) -> dict[str, str]:
         """Return what runs here."""
-        return {name: importlib.metadata.version(name) for name in self._peer.VERSIONS}
+        installed = {name: importlib.metadata.version(name) for name in self._peer.VERSIONS}
+        return {**installed, **getattr(self._peer, "SERVERS", {})}
 
     def prepare(self) -> None:
         """Make what has to be there before workers start."""

@@ -31,7 +31,8 @@ def play(
     for number in range(rounds):
         for contestant in contestants:
             for kind, group in groupby(cases, lambda case: case.workers):
-                wanted = [case for case in group if (contestant.name, case.name) not in out]
+                takes = [case for case in group if contestant.takes(case.name)]
+                wanted = [case for case in takes if (contestant.name, case.name) not in out]
                 blank = Sample(number, "", contestant.name, size)
                 for sample in _visits(wanted, contestant, servers, graphs, kind, blank):
                     if sample.problem:

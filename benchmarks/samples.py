@@ -1,6 +1,7 @@
 """Samples as lines of JSON: the first line of a file is the machine, every other one a contestant's case in a round."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -44,6 +45,25 @@ class Run:
         """Return what a file holds."""
         first, *others = path.read_text().splitlines()
         return cls(json.loads(first)["machine"], tuple(Sample(**json.loads(line)) for line in others))
+
+
+_PATH = re.compile(r"(?<![\w.])/(?:[\w.@+-]+/)+[\w.@+-]*")
+
+
+def fit_to_publish(line: str) -> str:
+    """Return a line of a file without what belongs to one machine: of problems the first line, and no paths."""
+    sample = json.loads(line)
+    if sample.get("problem"):
+        first, *_ = sample["problem"].splitlines()
+        sample["problem"] = _PATH.sub("…", first)
+    return json.dumps(sample)
+
+
+def joined(files: Sequence[str]) -> str:
+    """Return one file of several, fit to be published; the machine is that of the first."""
+    machine, *_ = files[0].splitlines()
+    lines = [machine, *(line for each in files for line in each.splitlines()[1:])]
+    return "".join(f"{fit_to_publish(line)}\n" for line in lines)
 
 
 def by_contestant(samples: Iterable[Sample], case: str, key: str) -> dict[str, dict[int, float]]:

@@ -23,7 +23,7 @@ CASE = Case(
     asks="{count} tasks one after the other, from submit to start and to result; {burst} at half of the possible rate",
     sizes={
         "tiny": {"count": 20, "burst": 50},
-        "quick": {"count": 200, "burst": 1000},
+        "quick": {"count": 100, "burst": 500},
         "full": {"count": 1000, "burst": 2000},
     },
     measure=measure,

@@ -43,7 +43,7 @@ CASE = Case(
     " {count} tasks of 50 ms under which the Redis broker is flushed: how many never ran",
     sizes={
         "tiny": {"limit": 12, "count": 100},
-        "quick": {"limit": 20, "count": 200},
+        "quick": {"limit": 12, "count": 200},
         "full": {"limit": 60, "count": 200},
     },
     measure=measure,

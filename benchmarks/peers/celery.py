@@ -1,4 +1,4 @@
-"""Celery: two prefork children, acknowledged late, prefetching 32."""
+"""Celery: two prefork children, acknowledged late, prefetching 32; for waits one process, gevent or threads."""
 
 import os
 
@@ -9,7 +9,7 @@ from benchmarks import bodies
 
 VERSIONS = ("celery", "kombu", "redis")
 VARIANT = os.environ["BENCH_VARIANT"]
-FORGET = VARIANT.endswith("forget")
+FORGET = VARIANT.endswith(("forget", "gevent", "threads"))
 app = Celery("benchmarks.peers.celery")
 app.conf.update(
     broker_url=os.environ["BENCH_RABBITMQ" if "rabbitmq" in VARIANT else "BENCH_REDIS"],
@@ -28,7 +28,7 @@ def prepare() -> None:
 
 
 def workers(kind: str) -> list[list[str]]:
-    pool, slots = {"processes": ("prefork", "2"), "slots": ("threads", "16"), "waits": ("gevent", "1000")}[kind]
+    pool, slots = {"processes": ("prefork", "2"), "slots": ("threads", "16"), "waits": (VARIANT, "1000")}[kind]
     options = ["-P", pool, "-c", slots, "--without-gossip", "--without-mingle", "-l", "ERROR"]
     return [["celery", "-A", "benchmarks.peers.celery", "worker", *options]]
 

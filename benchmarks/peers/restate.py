@@ -13,6 +13,7 @@ import restate
 from benchmarks import bodies
 
 VERSIONS = ("restate-sdk", "hypercorn")
+SERVERS = {"restate-server": Path(__file__).with_suffix(".npm").read_text().strip().rpartition("@")[2]}
 PORTS = os.environ["BENCH_PORTS"].split(",")
 INGRESS, ADMIN, NODE, HANDLERS = (f"127.0.0.1:{port}" for port in PORTS)
 ENV = {

@@ -1,5 +1,6 @@
 """The benchmark suite's arithmetic: what it makes of samples."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from benchmarks.cases import CASES
 from benchmarks.contestants import chosen
 from benchmarks.figures import Spread, drift, percentile, ratios, shown, spread
 from benchmarks.report import chart, document, table
-from benchmarks.samples import Run, Sample, by_contestant, excuses
+from benchmarks.samples import Run, Sample, by_contestant, excuses, joined
 from benchmarks.schedule import Job, critical, drawn, lower_bound, read, remaining
 
 NOOP = next(case for case in CASES if case.name == "noop")
@@ -137,3 +138,20 @@ def test_every_case_has_parameters_for_every_size_and_a_figure_to_compare() -> N
         for parameters in case.sizes.values():
             assert case.asks.format(**parameters)
         assert case.figures
+
+
+def test_what_is_published_has_no_paths_of_one_machine() -> None:
+    problem = "OSError: no file '/tmp/bench-1/state.db' at 127.0.0.1:80/api\ndriver.log: /home/me/x.py"
+    files = [f'{{"machine": {{"commit": "{n}"}}}}\n' + noop("rq", n, 0, problem).line() for n in range(2)]
+    machine, *samples = map(json.loads, joined(files).splitlines())
+    assert machine == {"machine": {"commit": "0"}}
+    assert [each["round"] for each in samples] == [0, 1]
+    assert {each["problem"] for each in samples} == {"OSError: no file '…' at 127.0.0.1:80/api"}
+
+
+def test_waits_are_for_the_pools_of_celery_that_are_made_for_them() -> None:
+    celery = [each for each in chosen(["celery"]) if each.peer == "celery"]
+    assert [each.name for each in celery if each.takes("waits")] == ["celery-gevent", "celery-threads"]
+    assert [each.name for each in celery if each.takes("noop")] == [
+        "celery", "celery-forget", "celery-rabbitmq", "celery-rabbitmq-forget",
+    ]  # fmt: skip
