@@ -52,15 +52,19 @@ class Reports:
             observe([Sample(Measure.RECEIVED, 1, (str(request.delivery_info.get("routing_key") or ""),))])
 
     def _revoked(self, request: Any, terminated: bool, **_: Any) -> None:
-        about = _about(request.shadow or request.task, request.id, is_step=is_step(request))
-        self._write("worker.task_revoked", {**about, "terminated": bool(terminated)})
+        self._write("worker.task_revoked", {**self._of(request), "terminated": bool(terminated)})
 
     def _failed(self, sender: Any, exception: BaseException, **_: Any) -> None:
         # A child that the worker itself ended, since it was told to go, has not crashed.
         if isinstance(exception, WorkerLostError) and not self._adapter.leaving():
-            request = sender.request
-            about = _about(request.shadow or request.task, request.id, is_step=is_step(request))
-            self._write("worker.process_crashed", {**about, "error": str(exception)})
+            self._write("worker.process_crashed", {**self._of(sender.request), "error": str(exception)})
+
+    def _of(self, request: Any) -> dict[str, object]:
+        """Say what the child was at that was given a request."""
+        celery_id = self._adapter.now_at(request.id)
+        if celery_id == request.id:
+            return _about(request.shadow or request.task, celery_id, is_step=is_step(request))
+        return _about(request.task, celery_id, is_step=True)
 
     def _internal_error(
         self, sender: Any, task_id: str, request: Mapping[str, Any], exception: BaseException, **_: Any
