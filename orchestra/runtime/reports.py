@@ -52,19 +52,18 @@ class Reports:
             observe([Sample(Measure.RECEIVED, 1, (str(request.delivery_info.get("routing_key") or ""),))])
 
     def _revoked(self, request: Any, terminated: bool, **_: Any) -> None:
-        self._write("worker.task_revoked", {**self._of(request), "terminated": bool(terminated)})
+        about = _about(request.shadow or request.task, request.id, is_step=is_step(request))
+        self._write("worker.task_revoked", {**about, "terminated": bool(terminated)})
 
     def _failed(self, sender: Any, exception: BaseException, **_: Any) -> None:
         # A child that the worker itself ended, since it was told to go, has not crashed.
         if isinstance(exception, WorkerLostError) and not self._adapter.leaving():
-            self._write("worker.process_crashed", {**self._of(sender.request), "error": str(exception)})
-
-    def _of(self, request: Any) -> dict[str, object]:
-        """Say what the child was at that was given a request."""
-        celery_id = self._adapter.now_at(request.id)
-        if celery_id == request.id:
-            return _about(request.shadow or request.task, celery_id, is_step=is_step(request))
-        return _about(request.task, celery_id, is_step=True)
+            request = sender.request
+            # A child goes on with other steps after the one of its message.
+            celery_id = self._adapter.now_at(request.id)
+            name = request.shadow or request.task if celery_id == request.id else None
+            about = _about(name, celery_id, is_step=is_step(request))
+            self._write("worker.process_crashed", {**about, "error": str(exception)})
 
     def _internal_error(
         self, sender: Any, task_id: str, request: Mapping[str, Any], exception: BaseException, **_: Any
@@ -88,9 +87,10 @@ class Reports:
                 logger.warning("%s of %s is not in the log of events: %s", event_type, data, error)
 
 
-def _about(name: str, celery_id: str, *, is_step: bool) -> dict[str, object]:
-    """Return what a request is of: a step, or a plain call of an adopted application."""
+def _about(name: str | None, celery_id: str, *, is_step: bool) -> dict[str, object]:
+    """Return what a request is of: a step, or a plain call of an adopted application. A name may not be known."""
+    named: dict[str, object] = {} if name is None else {"task": name}
     if not is_step:
-        return {"task": name, "celery_id": celery_id}
+        return {**named, "celery_id": celery_id}
     step = MessageRef.parse(celery_id).step
-    return {"task": name, "run_id": step.run_id, "step_id": str(step)}
+    return {**named, "run_id": step.run_id, "step_id": str(step)}

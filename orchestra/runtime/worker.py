@@ -22,6 +22,7 @@ from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.leaving import Leaving, Notice, return_messages
 from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
+from orchestra.runtime.prefork import quick_to_stop
 from orchestra.runtime.publisher import BrokerPublisher
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
@@ -138,6 +139,8 @@ def _reconciler_step(
             self._thread = ReconcilerThread(self._reconciler)
             adapter.cycle.observe = watch.prepare(ReconcilerHealth(self._reconciler, self._obstacle))
             adapter.leaving = notice = Notice()
+            if forks:
+                parent.pool_cls = quick_to_stop(parent.pool_cls, notice)
             parent.leaving = self._leaving = Leaving(
                 adapter.cycle,
                 notice,
