@@ -22,7 +22,7 @@ FORGOTTEN = (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:")
 """Stores that are gone with their process."""
 
 
-Lever = Literal["redis-transport", "grouping"]
+Lever = Literal["redis-transport", "grouping", "continuation"]
 """Names of what may be left out to see whether it is to blame."""
 
 

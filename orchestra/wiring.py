@@ -174,6 +174,7 @@ def _shared(
         lease_s=settings.lease_s,
         keep_for_s=settings.keep_for_s,
         grace_s=settings.grace_s,
+        may_continue="continuation" not in settings.without,
     )
     live = Live(app)
     store.watch(live.tell)

@@ -106,6 +106,12 @@ def hold(name: str) -> int:
     return os.getpid()
 
 
+def hold_or_not(name: str | None) -> None:
+    """Hold until the test releases the name; return at once where there is none."""
+    if name is not None:
+        hold(name)
+
+
 def times_out_by_itself() -> None:
     """Raise the error that sockets raise, long before any limit."""
     raise TimeoutError("the other side does not answer")

@@ -102,7 +102,7 @@ class Cluster:
             cwd=ROOT,
             env={**self.env, **(env or {})},
         )
-        self._open.callback(process.kill9)  # an orderly stop takes two seconds, and is another test's subject
+        self._open.callback(process.kill9)  # an orderly stop takes longer, and is another test's subject
         process.start()
         if ready:
             process.wait_for(" ready.")

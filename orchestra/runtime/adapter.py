@@ -108,8 +108,10 @@ class Adapter:
         self.monitored = registry.travels
         """Whether monitors see what happens to messages; for embedded workers there is none, as a rule."""
         self.leaving: Callable[[], bool] = lambda: False
-        self.tracing: Tracing | None = None
         """Whether the worker was told to go."""
+        self.now_at: Callable[[str], str] = lambda message: message
+        """Which step a child of this process is at that was given a message; Celery ids both."""
+        self.tracing: Tracing | None = None
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
 
@@ -332,7 +334,7 @@ class Adapter:
         if getattr(request, _SETTLED, False):
             return  # Celery reports a time limit twice, and a new claim may stand by now
         setattr(request, _SETTLED, True)
-        message = MessageRef.parse(request.id)
+        message = MessageRef.parse(self.now_at(request.id))
         try:
             claimed = self.cycle.store.claimed(message, self.cycle.worker)
         except StoreUnavailable as away:

@@ -38,6 +38,10 @@ class Publisher(Protocol):
         ...
 
 
+Keep = Callable[[Claimed, float, Sequence[Dispatch], Sequence[object]], Sequence[Dispatch]]
+"""Gets a claim that was recorded, how many seconds it took, and what it hands on; returns what is to be published."""
+
+
 class Cycle:
     """What one worker does with messages.
 
@@ -50,6 +54,8 @@ class Cycle:
         self.store, self.publisher, self.clock, self.worker = store, publisher, clock, worker
         self.observe: Observe | None = None
         """Told what happens; set before the first claim."""
+        self.keep: Keep = _hand_on_all
+        """Chooses what this process goes on with by itself, of what a record hands on; set before the first claim."""
 
     def claim(self, message: MessageRef) -> Claimed | Refused:
         """Take the step that a message names, or learn why not."""
@@ -69,7 +75,9 @@ class Cycle:
         if self.observe is not None:
             took_s = time.perf_counter() - begun
             self.observe(of_record(claimed, None if recorded is None else change, now, took_s))
-        self._hand_on(recorded, following)
+        if recorded is not None:
+            began_at = now if claimed.started_at is None else claimed.started_at
+            self.send(self.keep(claimed, now - began_at, recorded.dispatches, following), following)
         return recorded
 
     def vanish(self, claim: ClaimRef, reason: str) -> Recorded | None:
@@ -111,6 +119,12 @@ class Cycle:
         if self.observe is not None and number:
             self.observe([Sample(measure, number)])
 
-    def _hand_on(self, recorded: Recorded | None, following: Sequence[object] = ()) -> None:
+    def _hand_on(self, recorded: Recorded | None) -> None:
         if recorded is not None:
-            self.send(recorded.dispatches, following)
+            self.send(recorded.dispatches)
+
+
+def _hand_on_all(
+    _claimed: Claimed, _seconds: float, dispatches: Sequence[Dispatch], _following: Sequence[object]
+) -> Sequence[Dispatch]:
+    return dispatches

@@ -59,7 +59,10 @@ class Reports:
         # A child that the worker itself ended, since it was told to go, has not crashed.
         if isinstance(exception, WorkerLostError) and not self._adapter.leaving():
             request = sender.request
-            about = _about(request.shadow or request.task, request.id, is_step=is_step(request))
+            # A child goes on with other steps after the one of its message.
+            celery_id = self._adapter.now_at(request.id)
+            name = request.shadow or request.task if celery_id == request.id else None
+            about = _about(name, celery_id, is_step=is_step(request))
             self._write("worker.process_crashed", {**about, "error": str(exception)})
 
     def _internal_error(
@@ -84,9 +87,10 @@ class Reports:
                 logger.warning("%s of %s is not in the log of events: %s", event_type, data, error)
 
 
-def _about(name: str, celery_id: str, *, is_step: bool) -> dict[str, object]:
-    """Return what a request is of: a step, or a plain call of an adopted application."""
+def _about(name: str | None, celery_id: str, *, is_step: bool) -> dict[str, object]:
+    """Return what a request is of: a step, or a plain call of an adopted application. A name may not be known."""
+    named: dict[str, object] = {} if name is None else {"task": name}
     if not is_step:
-        return {"task": name, "celery_id": celery_id}
+        return {**named, "celery_id": celery_id}
     step = MessageRef.parse(celery_id).step
-    return {"task": name, "run_id": step.run_id, "step_id": str(step)}
+    return {**named, "run_id": step.run_id, "step_id": str(step)}

@@ -26,10 +26,11 @@ class Stopper:
     Args:
         pool: The worker's pool.
         call_soon: Runs a function on the worker's own thread, which alone may touch its requests.
+        now_at: Says which step the child is at that was given a message; Celery ids both.
     """
 
-    def __init__(self, store: Store, pool: Any, call_soon: Callable[..., object]) -> None:
-        self._store, self._pool, self._call_soon = store, pool, call_soon
+    def __init__(self, store: Store, pool: Any, call_soon: Callable[..., object], now_at: Callable[[str], str]) -> None:
+        self._store, self._pool, self._call_soon, self._now_at = store, pool, call_soon, now_at
         self._seen: dict[str, float] = {}
 
     def look(self, held: set[str]) -> None:
@@ -39,11 +40,12 @@ class Stopper:
             held: Celery ids of all steps that the store says this worker runs: these are as they should be.
         """
         now = time.monotonic()
-        suspects = [each for each in tuple(state.active_requests) if each.id not in held and carries_step(each)]
-        self._seen = {each.id: self._seen.get(each.id, now) for each in suspects if self._was_cancelled(each.id)}
-        for request in suspects:
-            if now - self._seen.get(request.id, now) >= STOP_GRACE_S:
-                logger.warning("%s was cancelled and did not end by itself; its process is killed", request.id)
+        at = {self._now_at(each.id): each for each in tuple(state.active_requests) if carries_step(each)}
+        suspects = {step: request for step, request in at.items() if step not in held}
+        self._seen = {step: self._seen.get(step, now) for step in suspects if self._was_cancelled(step)}
+        for step, request in suspects.items():
+            if now - self._seen.get(step, now) >= STOP_GRACE_S:
+                logger.warning("%s was cancelled and did not end by itself; its process is killed", step)
                 self._call_soon(request.terminate, self._pool, _SIGNAL)
 
     def _was_cancelled(self, celery_id: str) -> bool:

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 from celery import Celery, bootsteps, platforms, signals
@@ -15,11 +16,13 @@ from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.asyncio_pool import DEFAULT_SLOTS, AsyncioPool, bridge_tasks
 from orchestra.runtime.beat import add_beat
+from orchestra.runtime.continuing import Board, continue_in_child, needs_parent
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.leaving import Leaving, Notice, return_messages
 from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
+from orchestra.runtime.prefork import quick_to_stop
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.reports import Reports
@@ -74,18 +77,25 @@ def add_steps(
     lease_s: float,
     keep_for_s: float | None,
     grace_s: float,
+    may_continue: bool,
 ) -> None:
     """Make every worker of an application, however it is started, have an incarnation and a reconciler."""
     adapter.lease_s = lease_s
     steps: set[Any] = app.steps["worker"]
-    step = _reconciler_step(adapter, queues, watch, lease_s, keep_for_s, grace_s)
+    step = _reconciler_step(adapter, queues, watch, lease_s, keep_for_s, grace_s, may_continue)
     # One of an earlier orchestrator of the same application has the same name.
     steps -= {each for each in steps if getattr(each, "name", None) == step.name}
     steps.add(step)
 
 
 def _reconciler_step(
-    adapter: Adapter, queues: StepQueues, watch: Watch, lease_s: float, keep_for_s: float | None, grace_s: float
+    adapter: Adapter,
+    queues: StepQueues,
+    watch: Watch,
+    lease_s: float,
+    keep_for_s: float | None,
+    grace_s: float,
+    may_continue: bool,
 ) -> Any:
 
     class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedBaseClass]
@@ -107,6 +117,10 @@ def _reconciler_step(
             # Before the pool forks: its children claim under the incarnation that they inherit.
             self._watch: Any = None
             self._bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            self._board = board = Board() if forks and may_continue else None
+            if board is not None:
+                adapter.now_at = lambda message: board.read().get(message, message)
+                signals.worker_process_init.connect(self._child_begins, weak=False)
             self._parent, self._stopper = parent, cast("Stopper | None", None)
             self._reconciler = Reconciler(
                 adapter,
@@ -115,7 +129,7 @@ def _reconciler_step(
                 slots=parent.concurrency or 1,
                 lease_s=lease_s if forks else lease_s * _THREAD_LEASE,
                 keep_for_s=keep_for_s,
-                holds=_parent_holds if forks else adapter.holds,
+                holds=partial(_parent_holds, board) if forks else adapter.holds,
                 busy=_parent_busy if forks else adapter.busy,
                 on_deaf=lambda times: _on_deaf(parent, times),
                 stop=self._stop,
@@ -124,6 +138,8 @@ def _reconciler_step(
             self._thread = ReconcilerThread(self._reconciler)
             adapter.cycle.observe = watch.prepare(ReconcilerHealth(self._reconciler, self._obstacle))
             adapter.leaving = notice = Notice()
+            if forks:
+                parent.pool_cls = quick_to_stop(parent.pool_cls, notice)
             parent.leaving = self._leaving = Leaving(
                 adapter.cycle,
                 notice,
@@ -175,6 +191,10 @@ def _reconciler_step(
             self._leaving.begin(self._parent.pool)
             os.write(self._bell[1], b"!")  # the loop would sleep on until its next message
 
+        def _child_begins(self, **_: Any) -> None:
+            if self._board is not None:
+                continue_in_child(self._parent.app, adapter.cycle, self._board, adapter.leaving)
+
         def _child_ends(self, **_: Any) -> None:
             watch.child_ends()  # a child of a pool ends without Python's atexit
             if adapter.tracing is not None:
@@ -184,8 +204,10 @@ def _reconciler_step(
             os.read(self._bell[0], 1)
 
         def _stop(self, held: set[str]) -> None:
+            if self._board is not None:
+                self._board.may_continue = not needs_parent(self._parent)
             if self._forks and self._stopper is None:
-                self._stopper = Stopper(adapter.cycle.store, self._parent.pool, self._soon)
+                self._stopper = Stopper(adapter.cycle.store, self._parent.pool, self._soon, adapter.now_at)
             if self._stopper is not None:
                 self._stopper.look(held)
 
@@ -203,10 +225,11 @@ def _reconciler_step(
     return ReconcilerStep
 
 
-def _parent_holds(claim: ClaimRef) -> bool:
+def _parent_holds(board: Board | None, claim: ClaimRef) -> bool:
     """Whether the parent of children has a request that the claim may be of: from its arrival until it is done."""
+    wanted, now_at = claim.ref.celery_id, {} if board is None else board.read()
     try:
-        return any(request.id == claim.ref.celery_id for request in tuple(state.reserved_requests))
+        return any(wanted in (request.id, now_at.get(request.id)) for request in tuple(state.reserved_requests))
     except RuntimeError:
         return True  # it changed while it was looked at; there will be another look
 

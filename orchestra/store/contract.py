@@ -12,7 +12,8 @@ unexpired leases that serve it, as they were at most two seconds ago, and at lea
 store and come one for one, best first: priority, then the longest remaining path, then age. A step of higher priority
 than all that are with the broker is let through although the window is full, so that a backlog never delays it.
 Where several transactions may be on their way at the same time, each of them may fill the same room, with steps of its
-own, still the best first and none twice. Then nothing more is sent until there is room again.
+own, still the best first and none twice. Then nothing more is sent until there is room again. A record may leave
+up to an eighth of a window to the records after it, each of which then sends more than it made room for.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -56,6 +56,8 @@ class Dispatch:
     is_single: bool = False
     parent: str | None = None
     """Celery id of the step whose record released this one."""
+    target: str = ""
+    """What the step calls, as ``StepRow.target``."""
 
 
 @dataclass(frozen=True, slots=True)

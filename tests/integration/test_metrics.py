@@ -62,7 +62,7 @@ def test_a_worker_shows_what_its_bodies_did_in_whatever_process(cluster: Cluster
     # They were ready before the worker was started, which takes long enough to be seen.
     assert found[f'orchestra_step_lag_seconds_sum{{queue="{queue}"}}'] > 0.1
     assert found['orchestra_store_seconds_count{operation="renew"}'] >= 1
-    assert found[f'orchestra_messages_received_total{{queue="{queue}"}}'] >= 5
+    assert found[f'orchestra_messages_received_total{{queue="{queue}"}}'] >= 1
     assert process.stop(30) == 0
 
 

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from orchestra.engine.outcome import Completed
-from orchestra.store.contract import Claimed, Lease, Store
+from orchestra.store.contract import WINDOW, Claimed, Lease, Store
 from orchestra.store.window import READ_EVERY_S, LiveWindow, windows
+from orchestra.testing import Clock
+from orchestra.testing.contract.desk import Desk, graph, must
 from tests.graphs import create
 from tests.stores import KINDS, open_url, store_url
 
@@ -71,6 +73,31 @@ def test_a_worker_that_is_gone_lets_the_window_shrink_one_by_one(store: Store) -
         assert recorded is not None
         released.append(len(recorded.dispatches))
     assert released == [0, 1, 1, 1]
+
+
+@pytest.fixture
+def desk(postgres_store_url: str) -> Iterator[Desk]:
+    store = open_url(postgres_store_url)
+    yield Desk(store, Clock())
+    store.close()
+
+
+def test_a_completion_sends_two_at_most_unless_more_than_an_eighth_of_the_window_is_free(desk: Desk) -> None:
+    run = desk.create(graph(*(() for _ in range(WINDOW + 30))))
+    room = WINDOW // 8 + 2
+    claims = [desk.claim(run, n) for n in range(room)]
+    assert [len(must(desk.record(each, Completed("1"))).dispatches) for each in claims[:2]] == [2, 2]
+    claims += [desk.claim(run, n) for n in range(room, room + 5)]
+    assert len(must(desk.record(claims[2], Completed("1"))).dispatches) == room + 1
+    assert desk.store.refill(["q"], desk.clock()) == []
+
+
+def test_room_that_the_best_that_waits_does_not_need_is_for_those_of_the_next_priority(desk: Desk) -> None:
+    full = desk.create(graph(*(() for _ in range(WINDOW))))
+    for priority in (7, 6, 7, 7):
+        desk.create(graph([]), priority=priority)
+    claims = [desk.claim(full, n) for n in range(3)]
+    assert [each.priority for each in must(desk.record(claims[0], Completed("1"))).dispatches] == [6, 7, 7]
 
 
 def test_leases_are_read_every_two_seconds_however_often_the_window_is_asked_for() -> None:

@@ -95,7 +95,9 @@ class Step:
         """Return its message."""
         row = self.row
         ref = MessageRef(self.ref, self.generation)
-        return Dispatch(ref, row.task, row.name, row.queue, row.priority, row.timeout_s, row.chain or ())
+        return Dispatch(
+            ref, row.task, row.name, row.queue, row.priority, row.timeout_s, row.chain or (), target=row.target
+        )
 
     def record(self, *, with_output: bool) -> StepRecord:
         """Return it as readers see it."""

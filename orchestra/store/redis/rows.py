@@ -144,10 +144,12 @@ def dispatches_of(found: Sequence[Any], parent: MessageRef | None = None) -> lis
     for at in range(0, len(found), 4):
         run_id, n, generation, facts = found[at : at + 4]
         name, _key, queue, priority, *rest = json.loads(facts)
-        task, timeout_s, chain = rest[11:14]
+        task, timeout_s, chain, target = rest[11:15]
         released_by = parent.celery_id if parent is not None and parent.step.run_id == run_id else None
         ref = MessageRef(StepRef(run_id, int(n)), int(generation))
-        dispatches.append(Dispatch(ref, task, name, queue, priority, _none(timeout_s), chain or (), parent=released_by))
+        dispatches.append(
+            Dispatch(ref, task, name, queue, priority, _none(timeout_s), chain or (), False, released_by, target)
+        )
     return dispatches
 
 

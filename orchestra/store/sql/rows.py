@@ -50,9 +50,9 @@ def error_of(text: str | None) -> ErrorInfo | None:
 
 def dispatch_of(row: Row) -> Dispatch:
     """Return a Dispatch from the columns DISPATCH."""
-    run_id, n, generation, task, name, queue, priority, timeout_s, chain = row
+    run_id, n, generation, task, name, queue, priority, timeout_s, chain, target = row
     ref = MessageRef(StepRef(run_id, n), generation)
-    return Dispatch(ref, task, name, queue, priority, timeout_s, loads(chain) or ())
+    return Dispatch(ref, task, name, queue, priority, timeout_s, loads(chain) or (), target=target)
 
 
 def picked_of(rows: list[Row]) -> tuple[list[Dispatch], bool]:

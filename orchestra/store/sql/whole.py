@@ -21,7 +21,7 @@ from orchestra.store.sql.results import Packing
 from orchestra.store.sql.rows import columns_of, counted_of, encoded, picked_of, run_row
 from orchestra.store.sql.statements.columns import COUNTED
 from orchestra.store.sql.statements.statement import Statement
-from orchestra.store.sql.statements.whole import COMPLETE, CREATE, OWN_END, OWN_RUN
+from orchestra.store.sql.statements.whole import COMPLETE, CREATE, MOST_PICKED, OWN_END, OWN_RUN
 from orchestra.store.sql.transaction import SqlTransaction
 
 _MOST_HELD = 1000
@@ -64,7 +64,7 @@ class Whole:
         if not found:
             return None
         ref = MessageRef(StepRef(run.id, step.n), 0)
-        dispatch = Dispatch(ref, step.task, step.name, step.queue, step.priority, step.timeout_s)
+        dispatch = Dispatch(ref, step.task, step.name, step.queue, step.priority, step.timeout_s, target=step.target)
         return Created(run.id, () if found[0][0] is None else (dispatch,))
 
     def hold(self, claimed: Claimed, worker: str, now: float) -> None:
@@ -98,8 +98,9 @@ class Whole:
         if not found:
             return None
         first = len(COUNTED)
-        picked, has_room = picked_of([row[first:] for row in found if len(row) > first and row[first] is not None])
-        if has_room:
+        rows = [row[first:] for row in found if len(row) > first and row[first] is not None]
+        picked, _has_room = picked_of(rows)
+        if rows and _is_to_be_filled(window(held.queue), rows[0][-1], len(rows)):
             picked += self._database.write(
                 lambda inner: fill(SqlTransaction(inner, Packing()), [held.queue], window, now)
             )
@@ -120,3 +121,11 @@ class Whole:
             return tx.all(own, **about) if again and not found else found
 
         return self._database.singly(block)
+
+
+def _is_to_be_filled(window: int, room: int, picked: int) -> bool:
+    """Whether a window has room that one completion did not fill, or not with the best of another priority.
+
+    Not for an eighth of it: the next completions bring that back, since each may pick more than it made room for.
+    """
+    return picked < min(room, MOST_PICKED) or room - picked > window // 8

@@ -1,7 +1,7 @@
 """A simulated worker: slots, a parent that may have children, and the reconciler that it runs in earnest."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,10 +13,12 @@ from orchestra.model.function import BoundWorkflow
 from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
+from orchestra.runtime.continuing import Board, Continuation
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.reconciler import Reconciler
-from orchestra.runtime.registry import Registry
+from orchestra.runtime.registry import GENERIC, Registry
+from orchestra.runtime.routing import HEADER
 from orchestra.store.contract import Claimed, ClaimRef, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.judge import Judge
@@ -84,6 +86,10 @@ class SimWorker:
             monotonic=self._monotonic,
         )
         self._reconciler.incarnation = self._adapter.cycle.worker = self.name
+        self._board = Board(kind.slots)
+        self._board.may_continue = kind.forks
+        self._adapter.now_at = self._now_at
+        self._free = list(range(1, kind.slots + 1))
         self._waiting: list[Message] = []
         self._handling: list[str] = []
         self._world.spawn(self.process, "start", self._start)
@@ -153,13 +159,19 @@ class SimWorker:
 
     def _holds(self, claim: ClaimRef) -> bool:
         """In a parent of children: by the requests that it has. Else by what runs in this process."""
-        return claim.ref.celery_id in self._handling if self.kind.forks else self._adapter.holds(claim)
+        if not self.kind.forks:
+            return self._adapter.holds(claim)
+        return claim.ref.celery_id in self._handling or claim.ref.celery_id in map(self._now_at, self._handling)
+
+    def _now_at(self, message: str) -> str:
+        return self._board.read().get(message, message)
 
     # --- one message --------------------------------------------------------------------------------------------
 
     def _slot(self, message: Message) -> None:
+        row = self._free.pop()
         try:
-            self._handle(Request(message))
+            self._handle(Request(message), row)
             self._stage.broker.acknowledge(message)
         except Killed:
             if not self.process.alive:
@@ -171,13 +183,14 @@ class SimWorker:
             self._world.note(self.name, f"gives up {message.id}: {error}")
             self._drop(message)
             self._stage.broker.acknowledge(message)
+        self._free.append(row)
         self._handling.remove(message.id)
         self._fill_slots()
         self._stage.broker.look()
 
     def _drop(self, message: Message) -> None:
         for claim, holder in self._stage.judge.holders.items():
-            if holder is self.process and claim.ref.celery_id == message.id:
+            if holder is self.process and claim.ref.celery_id == self._now_at(message.id):
                 self._stage.judge.dropped.add(claim)
 
     def _child_is_gone(self, message: Message) -> None:
@@ -196,8 +209,23 @@ class SimWorker:
         except StoreUnavailable as away:
             self._world.note(self.name, f"cannot say how {message.id} ended: {away}")
 
-    def _handle(self, request: Any) -> None:
-        adapter = self._new_adapter() if self.kind.forks else self._adapter
+    def _handle(self, request: Request, row: int) -> None:
+        if not self.kind.forks:
+            self._perform(self._adapter, request)
+            return
+        adapter = self._new_adapter()
+
+        def go_on(celery_id: str, _args: object, _kwargs: object, about: Mapping[str, Any]) -> None:
+            self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
+
+        continuation = Continuation(
+            self._board, row, {GENERIC: go_on}, adapter.cycle.send, lambda: False,
+            for_s=5.0, is_short=lambda _target: self._world.rng.random() < 0.5, monotonic=self._monotonic,
+        )  # fmt: skip
+        adapter.cycle.keep = continuation.keep
+        continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, {HEADER: 1})
+
+    def _perform(self, adapter: Adapter, request: Any) -> None:
         try:
             answer = adapter.begin(request)
         except StoreUnavailable as error:

@@ -2,7 +2,7 @@
 
 from orchestra.store.sql.schema import jobs, leases
 
-DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain")
+DISPATCH = ("run_id", "n", "generation", "task", "name", "queue", "priority", "timeout_s", "chain", "target")
 HOT = (
     "n", "key", "name", "queue", "feeds", "parent", "is_map", "attempts", "crashes", "retry", "fallback", "claims",
     "announced", "started_at", "worker",

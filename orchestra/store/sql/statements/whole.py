@@ -26,6 +26,8 @@ from orchestra.store.sql.statements.statement import HOLDS_CLAIM, Statement, bar
 from orchestra.store.sql.statements.steps import ZERO
 from orchestra.store.sql.statements.window import has_room_for, picking
 
+MOST_PICKED = 2
+"""What a completion sends at most: those of one moment may see the same room, and would each fill all of it."""
 _LOGGED = ("time", "run_id", "single", "worker", "entries")
 
 
@@ -105,11 +107,11 @@ _log_end: Any = insert(events).from_select(
         p("entries", type_=Text) + _end_of_run + quoted("]"),
     ),
 )
-_picked: Any = picking(select(bare("1")).select_from(_ended).exists()).cte("picked")
+_picked: Any = picking(select(bare("1")).select_from(_ended).exists(), most=MOST_PICKED).cte("picked")
 COMPLETE = Statement(
     "complete",
-    "A step that feeds nothing and is a part of nothing completed: it is counted and logged, and the best that waits"
-    " is picked.",
+    "A step that feeds nothing and is a part of nothing completed: it is counted and logged, and the best of what"
+    " waits is picked.",
     select(*[_counted.c[name] for name in COUNTED], *_picked.c)
     .select_from(_counted.outerjoin(_picked, true()))
     .add_cte(_log_end.cte("logged")),

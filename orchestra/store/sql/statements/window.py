@@ -14,19 +14,20 @@ _WAITING = and_(steps.c.queue == p("queue"), in_status(TaskStatus.QUEUED), steps
 _SENT = and_(steps.c.queue == p("queue"), in_status(TaskStatus.QUEUED), steps.c.sent_at.is_not(None))
 
 
-def picking(*conditions: Any) -> Any:
-    """Return the update that sends the best waiting steps, all of one priority, as far as there is room; it may depend
-    on conditions."""
+def picking(*conditions: Any, most: int | None = None) -> Any:
+    """Return the update that sends the best waiting steps, all of one priority, as far as there is room, or at most so
+    many of them (on PostgreSQL); it may depend on conditions."""
     # Not min(): PostgreSQL then reads all that waits unless its statistics are good.
     waiting = select(steps.c.priority).where(_WAITING, *conditions)
     first: Any = waiting.order_by(steps.c.priority).limit(bare("1")).cte("first")
     sent: Any = select(bare("1")).where(_SENT, steps.c.priority <= first.c.priority).limit(p("window")).subquery("sent")
     room: Any = select((p("window") - func.count()).label("room")).select_from(sent).cte("room")
+    taken = room.c.room if most is None else func.least(room.c.room, bare(str(most)))
     best: Any = (
         select(steps.c.run_id, steps.c.n)
         .where(_WAITING, steps.c.priority == select(first.c.priority).scalar_subquery())
         .order_by(steps.c.rank.desc(), steps.c.created_at, steps.c.run_id, steps.c.n)
-        .limit(select(room.c.room).scalar_subquery())
+        .limit(select(taken).scalar_subquery())
         # PostgreSQL: what another transaction is picking is passed over. A CTE, since an IN may be run more than once.
         .with_for_update(of=steps, skip_locked=True)
         .cte("best")

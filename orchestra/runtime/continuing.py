@@ -1,0 +1,223 @@
+"""Continuing: a pool child goes on with a short step by itself, instead of sending it through the broker.
+
+A record hands on what it released, and what of its run it made room for. The child that made the record is free at that
+moment, so it may as well do one of those at once: claimed, run and recorded like any other, under Celery's own tracer,
+with a request of its own. It does so for `CONTINUE_S` after a message arrived and with what has been short before, so
+that a slot is not away from the broker for longer (invariant 10). The parent sees on a shared page which step it is at.
+"""
+
+import mmap
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from billiard.process import current_process  # pyright: ignore[reportMissingTypeStubs]
+from celery import Celery
+from celery.worker import state
+
+from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.publisher import headers_of
+from orchestra.runtime.routing import HEADER
+from orchestra.store.contract import Claimed, Dispatch
+
+CONTINUE_S = 0.05
+"""How long after a message arrived its child may begin with other steps."""
+SHORT_S = 0.01
+"""What calls a function may take at most, as measured, to be begun by a child by itself."""
+_MOST_KNOWN = 1000
+_WEIGHT = 0.2
+"""Of the newest duration among those before."""
+_NO_LIMITS = (None, [None, None], (None, None))
+_NOTHING: Mapping[str, Any] = {
+    "args": [], "kwargs": {}, "callbacks": None, "errbacks": None, "chain": None, "chord": None,
+}  # fmt: skip
+
+
+class Board:
+    """A page that the children of a pool share with their parent: whether they may continue, and what each is at.
+
+    Args:
+        children: How many there may be; those beyond do not continue.
+    """
+
+    _ROW = 256
+
+    def __init__(self, children: int = 512) -> None:
+        self._page = mmap.mmap(-1, self._ROW * (children + 1))
+        self._rows = range(1, children + 1)
+
+    @property
+    def may_continue(self) -> bool:
+        """Whether children may continue."""
+        return bool(self._page[0])
+
+    @may_continue.setter
+    def may_continue(self, may: bool) -> None:
+        self._page[0] = may
+
+    def place(self, index: int | None) -> int | None:
+        """Return the row of a child, if there is one for it."""
+        return None if index is None or index + 1 not in self._rows else index + 1
+
+    def write(self, row: int, message: str, step: str) -> bool:
+        """Say what a child is at that was given a message; False if that is too long to be said."""
+        text = f"{message} {step}".encode()
+        if len(text) >= self._ROW:
+            return False
+        at = row * self._ROW
+        self._page[at] = 0
+        self._page[at + 1 : at + 1 + len(text)] = text
+        self._page[at] = len(text)
+        return True
+
+    def clear(self, row: int) -> None:
+        """A child is at the message that it was given, or at nothing."""
+        self._page[row * self._ROW] = 0
+
+    def read(self) -> dict[str, str]:
+        """Return the steps that children are at, by the message that each was given. Of a dead one it is the last."""
+        found: dict[str, str] = {}
+        for row in self._rows:
+            at = row * self._ROW
+            size = self._page[at]
+            if size:
+                message, _, step = self._page[at + 1 : at + 1 + size].decode(errors="replace").partition(" ")
+                found[message] = step
+        return found
+
+
+class Durations:
+    """How long bodies have taken in this process, by what they call."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, float] = OrderedDict()
+
+    def note(self, target: str, seconds: float) -> None:
+        """One more call has ended."""
+        known = self._known.pop(target, seconds)
+        self._known[target] = known + _WEIGHT * (seconds - known)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def is_short(self, target: str) -> bool:
+        """Whether calls have been short. Of what has not been called it is not known, so they are not."""
+        return self._known.get(target, SHORT_S + 1) <= SHORT_S
+
+
+class Continuation:
+    """What one pool child goes on with. Its bodies run one after the other on one thread.
+
+    Args:
+        traces: Celery's tracers of the tasks that may be continued with, by name.
+        publish: Sends what was kept and cannot be done here after all.
+        leaving: Whether the worker was told to go.
+        for_s: For how long after a message it may begin with others.
+        is_short: Whether calls of what a step names are short; default as they were in this process.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        row: int,
+        traces: Mapping[str, Callable[..., Any]],
+        publish: Callable[[Sequence[Dispatch]], object],
+        leaving: Callable[[], bool],
+        *,
+        for_s: float = CONTINUE_S,
+        is_short: Callable[[str], bool] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._board, self._row, self._traces = board, row, traces
+        self._publish, self._leaving, self._for_s, self._monotonic = publish, leaving, for_s, monotonic
+        self._durations = Durations()
+        self._is_short = is_short or self._durations.is_short
+        self._until: float | None = None
+        self._kept: tuple[Dispatch, Sequence[Any]] | None = None
+
+    def keep(
+        self, claimed: Claimed, seconds: float, dispatches: Sequence[Dispatch], following: Sequence[Any]
+    ) -> Sequence[Dispatch]:
+        """A claim was recorded: keep one of what it hands on, if there is one to go on with; return the others."""
+        self._durations.note(claimed.row.target, seconds)
+        if self._until is None or self._kept is not None or not dispatches:
+            return dispatches
+        if not self._board.may_continue or self._leaving() or self._monotonic() >= self._until:
+            return dispatches
+        for at, each in enumerate(dispatches):
+            if self._may_follow(claimed, each):
+                self._kept = each, following
+                return [*dispatches[:at], *dispatches[at + 1 :]]
+        return dispatches
+
+    def _may_follow(self, claimed: Claimed, dispatch: Dispatch) -> bool:
+        return (
+            dispatch.ref.step.run_id == claimed.claim.ref.step.run_id
+            and dispatch.queue == claimed.row.queue
+            and dispatch.priority <= claimed.row.priority
+            and dispatch.timeout_s is None
+            and dispatch.task in self._traces
+            and self._is_short(dispatch.target)
+        )
+
+    def _take(self) -> tuple[Dispatch, Sequence[Any]] | None:
+        kept, self._kept = self._kept, None
+        return kept
+
+    def trace(self, trace: Callable[..., Any], uuid: str, args: Any, kwargs: Any, request: dict[str, Any]) -> Any:
+        """Run a task of a message as Celery does, and then what was kept."""
+        if not (self._board.may_continue and request.get(HEADER) and request.get("timelimit") in _NO_LIMITS):
+            return trace(uuid, args, kwargs, request)
+        self._until = self._monotonic() + self._for_s
+        self._kept = None  # what tore this process out of a body before is found by those who look for lost messages
+        answer = trace(uuid, args, kwargs, request)
+        while (kept := self._take()) is not None:
+            dispatch, following = kept
+            celery_id = dispatch.ref.celery_id
+            if not self._board.write(self._row, uuid, celery_id):
+                self._publish([dispatch])
+                break
+            self._traces[dispatch.task](celery_id, [], {}, request_of(request, dispatch, following))
+        self._until = None
+        self._board.clear(self._row)
+        return answer
+
+
+def request_of(request: Mapping[str, Any], dispatch: Dispatch, following: Sequence[Any]) -> dict[str, Any]:
+    """Return what Celery's tracer is told of a step that had no message: what that of the message before says of it."""
+    celery_id = dispatch.ref.celery_id
+    made = {**request, **headers_of(dispatch), **_NOTHING, "correlation_id": celery_id}
+    if following and following[-1]["options"]["task_id"] == celery_id:
+        made["chain"] = list(following[:-1])
+    return made
+
+
+def continue_in_child(app: Celery, cycle: Cycle, board: Board, leaving: Callable[[], bool]) -> None:
+    """Let this process, a child of a pool, continue: in front of Celery's tracers, when these have been made."""
+    row = board.place(getattr(current_process(), "index", None))
+    tasks: Mapping[str, Any] = app.tasks
+    traces = {name: task.__trace__ for name, task in tasks.items() if _may_be_begun(task, cycle)}
+    if row is None:
+        return
+    continuation = Continuation(board, row, traces, cycle.send, leaving)
+    cycle.keep = continuation.keep
+    for name, trace in traces.items():
+        tasks[name].__trace__ = partial(continuation.trace, trace)
+
+
+def _may_be_begun(task: Any, cycle: Cycle) -> bool:
+    """Whether a task carries steps, and nothing about it is for the parent to see to."""
+    adapter = getattr(task, "orchestra", None)
+    limits = (task.rate_limit, task.time_limit, task.soft_time_limit)
+    return getattr(adapter, "cycle", None) is cycle and limits == (None, None, None)
+
+
+def needs_parent(worker: Any) -> bool:
+    """Whether a parent wants to hear of each step: monitors watch, ids are revoked, or its children are limited."""
+    consumer = getattr(worker, "consumer", None)
+    events = getattr(consumer, "event_dispatcher", None)
+    if events is None or (events.enabled and (not events.groups or "task" in events.groups)):
+        return True
+    limits = (worker.time_limit, worker.soft_time_limit, worker.max_tasks_per_child, worker.max_memory_per_child)
+    return bool(state.revoked) or any(limits)

@@ -1,0 +1,161 @@
+"""What a pool child goes on with by itself, decided without processes."""
+
+from typing import Any
+
+import pytest
+
+from orchestra.engine.rows import StepRow
+from orchestra.model.ids import MessageRef, StepRef
+from orchestra.model.status import TaskStatus
+from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, Board, Continuation, Durations
+from orchestra.runtime.routing import HEADER
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch
+
+REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None}
+
+
+class Child:
+    """A child whose clock stands still, and whose bodies each hand on the same."""
+
+    def __init__(self) -> None:
+        self.now, self.leaving = 100.0, False
+        self.sent: list[Dispatch] = []
+        self.ran: list[str] = []
+        self.board = Board(2)
+        self.board.may_continue = True
+        self.next: list[Dispatch] = []
+        self.seconds = 0.001
+        self.continuation = Continuation(
+            self.board, 1, {"step": self.run}, self.sent.extend, lambda: self.leaving, monotonic=lambda: self.now
+        )
+
+    def run(self, uuid: str, _args: object, _kwargs: object, request: dict[str, Any]) -> str:
+        assert request["id"] == uuid
+        return self.body(uuid)
+
+    def body(self, uuid: str) -> str:
+        self.ran.append(uuid)
+        following, self.next = self.next[:1], self.next[1:]
+        self.sent += self.continuation.keep(claimed(), self.seconds, following, ())
+        self.now += self.seconds
+        return f"answer of {uuid}"
+
+    def handle(self, uuid: str = "message", **request: Any) -> Any:
+        return self.continuation.trace(lambda uuid, *_: self.body(uuid), uuid, [], {}, {**REQUEST, **request})
+
+
+def claimed() -> Claimed:
+    row = StepRow(0, "a", "a", "step", "pkg:f", TaskStatus.RUNNING, 5, "q", 0, "{}")
+    return Claimed(ClaimRef(MessageRef(StepRef("r", 0), 0), 1), row, 0, 0)
+
+
+def dispatch(n: int, **other: Any) -> Dispatch:
+    about: dict[str, Any] = {"task": "step", "name": "f", "queue": "q", "priority": 5, "target": "pkg:f"}
+    return Dispatch(**{"ref": MessageRef(StepRef("r", n), 0), **about, **other})
+
+
+@pytest.fixture
+def child() -> Child:
+    made = Child()
+    made.handle("first")  # from now on it is known how long it takes
+    made.ran.clear()
+    return made
+
+
+def test_it_goes_on_with_what_a_record_hands_on_and_answers_for_the_message(child: Child) -> None:
+    child.next = [dispatch(1), dispatch(2)]
+    assert child.handle() == "answer of message"
+    assert child.ran == ["message", "r.1.0", "r.2.0"]
+    assert child.sent == []
+    assert child.board.read() == {}
+
+
+def test_one_is_kept_and_the_others_are_sent(child: Child) -> None:
+    kept = child.continuation.keep(claimed(), 0.001, [dispatch(1), dispatch(2)], ())
+    assert kept == [dispatch(1), dispatch(2)]  # there is no message that it belongs to
+    child.continuation.trace(
+        lambda *_: child.sent.extend(child.continuation.keep(claimed(), 0.001, [dispatch(1), dispatch(2)], ())),
+        "message", [], {}, dict(REQUEST),
+    )  # fmt: skip
+    assert (child.ran, child.sent) == (["r.1.0"], [dispatch(2)])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"queue": "another"},
+        {"ref": MessageRef(StepRef("another", 0), 0)},
+        {"priority": 6},
+        {"timeout_s": 1.0},
+        {"task": "of the user's"},
+        {"target": "pkg:never_called"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_does_not_fit_is_sent(child: Child, other: dict[str, Any]) -> None:
+    child.next = [dispatch(1, **other)]
+    child.handle()
+    assert (child.ran, child.sent) == (["message"], [dispatch(1, **other)])
+
+
+def test_better_priorities_fit(child: Child) -> None:
+    child.next = [dispatch(1, priority=1)]
+    child.handle()
+    assert child.ran == ["message", "r.1.0"]
+
+
+def test_it_ends_after_a_while_and_begins_anew_with_the_next_message(child: Child) -> None:
+    child.seconds = CONTINUE_S / 5.5
+    child.next = [dispatch(n) for n in range(1, 20)]
+    child.handle()
+    assert len(child.ran) == 7  # when the sixth is recorded, it is not over yet
+    assert [each.ref.step.n for each in child.sent] == [7]
+    child.handle("another")
+    assert len(child.ran) == 14
+
+
+def test_what_has_become_long_is_sent(child: Child) -> None:
+    child.seconds = SHORT_S * 6
+    child.handle()
+    child.seconds, child.next = 0.001, [dispatch(1)]
+    child.handle()
+    assert child.ran == ["message", "message"]
+
+
+@pytest.mark.parametrize("why", ["leaving", "closed", "limit"])
+def test_nothing_is_kept_when_the_parent_has_to_know(child: Child, why: str) -> None:
+    child.next = [dispatch(1)]
+    child.leaving = why == "leaving"
+    child.board.may_continue = why != "closed"
+    child.handle(timelimit=[5.0, None] if why == "limit" else [None, None])
+    assert (child.ran, child.sent) == (["message"], [dispatch(1)])
+
+
+def test_an_id_that_the_board_has_no_room_for_goes_to_the_broker(child: Child) -> None:
+    child.next = [dispatch(1)]
+    child.handle("x" * 300)
+    assert (child.ran, child.sent) == (["x" * 300], [dispatch(1)])
+
+
+def test_the_parent_reads_what_each_child_is_at() -> None:
+    board = Board(2)
+    assert [board.place(index) for index in (None, 0, 1, 2)] == [None, 1, 2, None]
+    assert board.write(1, "m1", "s1")
+    assert board.write(2, "m2", "s2")
+    assert board.write(1, "m1", "s1a")
+    assert board.read() == {"m1": "s1a", "m2": "s2"}
+    board.clear(1)
+    assert board.read() == {"m2": "s2"}
+
+
+def test_durations_follow_what_is_measured_and_are_bounded() -> None:
+    durations = Durations()
+    assert not durations.is_short("f")
+    durations.note("f", 0.1)
+    assert not durations.is_short("f")
+    for _ in range(20):
+        durations.note("f", 0.001)
+    assert durations.is_short("f")
+    for n in range(1001):
+        durations.note(f"g{n}", 0.001)
+    assert not durations.is_short("f")
