@@ -33,7 +33,7 @@ celery-suite: $(VENV)/all.stamp ## Run Celery's own tests on our results (BACKEN
 	$(BIN)/python -m tests.celery_suite --backend $(or $(BACKEND),postgresql) --broker $(or $(BROKER),redis) $(ARGS)
 
 bench: $(VENV)/all.stamp ## Measure Orchestra beside its peers (CASE=chain PEERS=celery,taskiq ROUNDS=5 SIZE=quick)
-	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(PEERS),--peers $(PEERS)) \
+	$(BIN)/python -m benchmarks $(if $(CASE),--case $(CASE)) $(if $(PEERS),--peers $(PEERS)) $(if $(WITHOUT),--without $(WITHOUT)) \
 		--rounds $(or $(ROUNDS),5) --size $(or $(SIZE),full) $(ARGS)
 
 check: $(VENV)/all.stamp ## Format, lint, types and import contracts, as the CI runs them

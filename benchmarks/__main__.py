@@ -34,7 +34,7 @@ def main() -> None:
         publish(given.publish)
         return
     try:
-        cases, contestants = _cases(given.case), chosen(given.peers)
+        cases, contestants = _cases(given.case), chosen(given.peers, without=given.without)
     except ValueError as error:
         sys.exit(str(error))
     samples = run(cases, contestants, rounds=given.rounds, size=given.size, out=given.out, graphs=given.graphs)
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     names = ", ".join(case.name for case in CASES)
     parser.add_argument("--case", type=_listed, default=[], help=f"some of {names}; default all")
     parser.add_argument("--peers", type=_listed, default=[], help="systems or configurations; default all")
+    parser.add_argument("--without", type=_listed, default=[], help="configurations of these that do not take part")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--out", type=Path, default=BUILD / "samples.jsonl")

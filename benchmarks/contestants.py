@@ -71,16 +71,21 @@ CONTESTANTS = (
 )
 
 
-def chosen(names: Sequence[str], among: Sequence[Contestant] = CONTESTANTS) -> tuple[Contestant, ...]:
+def chosen(
+    names: Sequence[str], among: Sequence[Contestant] = CONTESTANTS, *, without: Sequence[str] = ()
+) -> tuple[Contestant, ...]:
     """Return those of some systems, or of some configurations, and Orchestra's; all of them without names.
+
+    Args:
+        without: Configurations to leave out.
 
     Raises:
         ValueError: A name means nobody.
     """
-    for name in names:
+    for name in (*names, *without):
         if not any(name in (each.name, each.peer) for each in among):
             known = ", ".join(dict.fromkeys([*(each.peer for each in among), *(each.name for each in among)]))
             raise ValueError(f"nobody is called {name!r}; there are {known}")
     ours = [] if any(name.startswith("orchestra") for name in names) else ["orchestra"]
     wanted = {*names, *ours} if names else {each.name for each in among}
-    return tuple(each for each in among if {each.name, each.peer} & wanted)
+    return tuple(each for each in among if {each.name, each.peer} & wanted and each.name not in without)

@@ -6,19 +6,23 @@ with a request of its own. It does so for `CONTINUE_S` after a message arrived a
 that a slot is not away from the broker for longer (invariant 10). The parent sees on a shared page which step it is at.
 """
 
+import base64
+import json
 import mmap
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from billiard.process import current_process  # pyright: ignore[reportMissingTypeStubs]
 from celery import Celery
 from celery.worker import state
 
 from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.observing import Measure, Sample
 from orchestra.runtime.publisher import headers_of
+from orchestra.runtime.redis_transport import Envelope
 from orchestra.runtime.routing import HEADER
 from orchestra.store.contract import Claimed, Dispatch
 
@@ -61,16 +65,17 @@ class Board:
         """Return the row of a child, if there is one for it."""
         return None if index is None or index + 1 not in self._rows else index + 1
 
-    def write(self, row: int, message: str, step: str) -> bool:
-        """Say what a child is at that was given a message; False if that is too long to be said."""
+    def has_room_for(self, message: str, step: str) -> bool:
+        """Whether so long ids can be said."""
+        return len(f"{message} {step}".encode()) < self._ROW
+
+    def write(self, row: int, message: str, step: str) -> None:
+        """Say what a child is at that was given a message."""
         text = f"{message} {step}".encode()
-        if len(text) >= self._ROW:
-            return False
         at = row * self._ROW
         self._page[at] = 0
         self._page[at + 1 : at + 1 + len(text)] = text
         self._page[at] = len(text)
-        return True
 
     def clear(self, row: int) -> None:
         """A child is at the message that it was given, or at nothing."""
@@ -106,15 +111,36 @@ class Durations:
         return self._known.get(target, SHORT_S + 1) <= SHORT_S
 
 
+class Courier(Protocol):
+    """From where a child takes what waits without its parent."""
+
+    def take(self, queue: str) -> tuple[str, Envelope] | None:
+        """Take the next message of a queue, and what ``put_back`` wants to know, if there is one at once."""
+        ...
+
+    def put_back(self, key: str, message: Envelope) -> None:
+        """Make it the next again."""
+        ...
+
+
+class Next(NamedTuple):
+    """A step that is gone on with: which task carries it, its Celery id, and what the tracer is told of it."""
+
+    task: str
+    celery_id: str
+    request: dict[str, Any]
+
+
 class Continuation:
     """What one pool child goes on with. Its bodies run one after the other on one thread.
 
     Args:
-        traces: Celery's tracers of the tasks that may be continued with, by name.
-        publish: Sends what was kept and cannot be done here after all.
+        traces: Celery's tracers of the tasks that may be gone on with, by name.
+        send: Publishes what was kept and cannot be done here after all.
         leaving: Whether the worker was told to go.
         for_s: For how long after a message it may begin with others.
         is_short: Whether calls of what a step names are short; default as they were in this process.
+        received: Hears of each message that was taken, by its queue.
     """
 
     def __init__(
@@ -122,16 +148,20 @@ class Continuation:
         board: Board,
         row: int,
         traces: Mapping[str, Callable[..., Any]],
-        publish: Callable[[Sequence[Dispatch]], object],
+        send: Callable[[Sequence[Dispatch]], object],
+        courier: Courier,
         leaving: Callable[[], bool],
         *,
         for_s: float = CONTINUE_S,
         is_short: Callable[[str], bool] | None = None,
+        received: Callable[[str], object] = lambda _queue: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._board, self._row, self._traces = board, row, traces
-        self._publish, self._leaving, self._for_s, self._monotonic = publish, leaving, for_s, monotonic
+        self._send, self._courier, self._leaving = send, courier, leaving
+        self._for_s, self._monotonic = for_s, monotonic
         self._durations = Durations()
+        self._received = received
         self._is_short = is_short or self._durations.is_short
         self._until: float | None = None
         self._kept: tuple[Dispatch, Sequence[Any]] | None = None
@@ -141,15 +171,18 @@ class Continuation:
     ) -> Sequence[Dispatch]:
         """A claim was recorded: keep one of what it hands on, if there is one to go on with; return the others."""
         self._durations.note(claimed.row.target, seconds)
-        if self._until is None or self._kept is not None or not dispatches:
-            return dispatches
-        if not self._board.may_continue or self._leaving() or self._monotonic() >= self._until:
+        if self._kept is not None or not dispatches or not self._goes_on():
             return dispatches
         for at, each in enumerate(dispatches):
             if self._may_follow(claimed, each):
                 self._kept = each, following
                 return [*dispatches[:at], *dispatches[at + 1 :]]
         return dispatches
+
+    def _goes_on(self) -> bool:
+        if self._until is None or not self._board.may_continue or self._leaving():
+            return False
+        return self._monotonic() < self._until
 
     def _may_follow(self, claimed: Claimed, dispatch: Dispatch) -> bool:
         return (
@@ -161,46 +194,73 @@ class Continuation:
             and self._is_short(dispatch.target)
         )
 
-    def _take(self) -> tuple[Dispatch, Sequence[Any]] | None:
-        kept, self._kept = self._kept, None
-        return kept
-
     def trace(self, trace: Callable[..., Any], uuid: str, args: Any, kwargs: Any, request: dict[str, Any]) -> Any:
-        """Run a task of a message as Celery does, and then what was kept."""
+        """Run a task of a message as Celery does, and then what was kept or what waits."""
         if not (self._board.may_continue and request.get(HEADER) and request.get("timelimit") in _NO_LIMITS):
             return trace(uuid, args, kwargs, request)
         self._until = self._monotonic() + self._for_s
         self._kept = None  # what tore this process out of a body before is found by those who look for lost messages
         answer = trace(uuid, args, kwargs, request)
-        while (kept := self._take()) is not None:
-            dispatch, following = kept
-            celery_id = dispatch.ref.celery_id
-            if not self._board.write(self._row, uuid, celery_id):
-                self._publish([dispatch])
-                break
-            self._traces[dispatch.task](celery_id, [], {}, request_of(request, dispatch, following))
+        while (following := self._next(uuid, request)) is not None:
+            self._board.write(self._row, uuid, following.celery_id)
+            self._traces[following.task](following.celery_id, [], {}, following.request)
         self._until = None
         self._board.clear(self._row)
         return answer
 
+    def _next(self, uuid: str, request: Mapping[str, Any]) -> Next | None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            dispatch, following = kept
+            if self._board.has_room_for(uuid, dispatch.ref.celery_id):
+                return _of_dispatch(request, dispatch, following)
+            self._send([dispatch])
+        about: Mapping[str, str | None] = request.get("delivery_info") or {}
+        queue = about.get("routing_key")
+        taken = self._courier.take(queue) if queue and self._goes_on() else None
+        if taken is None:
+            return None
+        key, message = taken
+        found = _of_message(request, message)
+        if found is None or found.task not in self._traces or not self._board.has_room_for(uuid, found.celery_id):
+            self._courier.put_back(key, message)
+            return None
+        self._received(str(queue))
+        return found
 
-def request_of(request: Mapping[str, Any], dispatch: Dispatch, following: Sequence[Any]) -> dict[str, Any]:
-    """Return what Celery's tracer is told of a step that had no message: what that of the message before says of it."""
+
+def _of_dispatch(request: Mapping[str, Any], dispatch: Dispatch, following: Sequence[Any]) -> Next:
+    """Return a step that had no message. What that of the message before says of it is its chain."""
     celery_id = dispatch.ref.celery_id
     made = {**request, **headers_of(dispatch), **_NOTHING, "correlation_id": celery_id}
     if following and following[-1]["options"]["task_id"] == celery_id:
         made["chain"] = list(following[:-1])
-    return made
+    return Next(dispatch.task, celery_id, made)
 
 
-def continue_in_child(app: Celery, cycle: Cycle, board: Board, leaving: Callable[[], bool]) -> None:
+def _of_message(request: Mapping[str, Any], message: Envelope) -> Next | None:
+    """Return the step of a message; None for one that the parent has to see."""
+    headers: dict[str, Any] = message["headers"]
+    if not headers.get(HEADER) or headers.get("timelimit") not in _NO_LIMITS:
+        return None
+    _args, _kwargs, embedded = json.loads(base64.b64decode(message["body"]))
+    made = {**request, **headers, **_NOTHING, "correlation_id": headers["id"], "chain": embedded.get("chain")}
+    return Next(headers["task"], headers["id"], made)
+
+
+def continue_in_child(app: Celery, cycle: Cycle, courier: Courier, board: Board, leaving: Callable[[], bool]) -> None:
     """Let this process, a child of a pool, continue: in front of Celery's tracers, when these have been made."""
     row = board.place(getattr(current_process(), "index", None))
     tasks: Mapping[str, Any] = app.tasks
     traces = {name: task.__trace__ for name, task in tasks.items() if _may_be_begun(task, cycle)}
     if row is None:
         return
-    continuation = Continuation(board, row, traces, cycle.send, leaving)
+
+    def received(queue: str) -> None:
+        if cycle.observe is not None:
+            cycle.observe([Sample(Measure.RECEIVED, 1, (queue,))])
+
+    continuation = Continuation(board, row, traces, cycle.send, courier, leaving, received=received)
     cycle.keep = continuation.keep
     for name, trace in traces.items():
         tasks[name].__trace__ = partial(continuation.trace, trace)

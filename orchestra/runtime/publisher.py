@@ -10,7 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -177,6 +177,18 @@ class BrokerPublisher:
             else:
                 for message in messages:
                     producer.publish(**message, retry=True, retry_policy=_RETRY)
+
+    def take(self, queue: str) -> tuple[str, Envelope] | None:
+        """Take the next step of a queue from a broker that gives it without waiting; see ``StepChannel.take``."""
+        with suppress(BrokerUnavailable), self._producer() as producer:
+            if isinstance(producer.channel, StepChannel):
+                return producer.channel.take(queue)
+        return None
+
+    def put_back(self, key: str, message: Envelope) -> None:
+        """Give back what was taken. What the broker does not take is found again by the reconciler."""
+        with suppress(BrokerUnavailable), self._producer() as producer:
+            producer.channel.put_back(key, message)
 
     def _publish_confirmed(self, connection: Any, messages: Sequence[Message]) -> None:
         connection.ensure_connection(**_RETRY)  # one that was closed would have no broker connection, and say None

@@ -123,6 +123,39 @@ class StepChannel(_Channel):
             if isinstance(answer, ResponseError):
                 raise answer
 
+    def take(self, queue: str) -> tuple[str, Envelope] | None:
+        """Take the next message of a queue, if there is one, without waiting: the list that it was in, and the message.
+
+        Nothing from queues that may hold other messages than steps, nor from servers before Redis 7.
+        """
+        if not self.takes_many or self.global_keyprefix:
+            return None
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps]
+        try:
+            answer: Any = self._asked("LMPOP", len(keys), *keys, "RIGHT")
+        except ResponseError:
+            self.takes_many = False
+            return None
+        return None if answer is None else (bytes_to_str(answer[0]), loads(bytes_to_str(answer[1][0])))
+
+    def put_back(self, key: str, message: Envelope) -> None:
+        """Make a message that was taken the next of its list again."""
+        self._asked("RPUSH", key, dumps(message))
+
+    def _asked(self, *command: object) -> Any:
+        connection = self.pool.get_connection()
+        try:
+            connection.send_command(*command)
+            answer = _answer(connection)
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            self.pool.release(connection)
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
     def _brpop_start(self, timeout: float | None = None) -> None:
         queues: Any = self._queue_cycle.consume(len(self._active_queues))
         count = self._count()

@@ -23,6 +23,7 @@ from orchestra.runtime.leaving import Leaving, Notice, return_messages
 from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
 from orchestra.runtime.prefork import quick_to_stop
+from orchestra.runtime.publisher import BrokerPublisher
 from orchestra.runtime.queues import StepQueues
 from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.reports import Reports
@@ -193,7 +194,8 @@ def _reconciler_step(
 
         def _child_begins(self, **_: Any) -> None:
             if self._board is not None:
-                continue_in_child(self._parent.app, adapter.cycle, self._board, adapter.leaving)
+                courier = cast(BrokerPublisher, adapter.cycle.publisher)
+                continue_in_child(self._parent.app, adapter.cycle, courier, self._board, adapter.leaving)
 
         def _child_ends(self, **_: Any) -> None:
             watch.child_ends()  # a child of a pool ends without Python's atexit

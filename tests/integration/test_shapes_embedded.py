@@ -11,7 +11,7 @@ from tests.drawn import check_random_graphs
 from tests.shapes import broken, digest, loop, nested_failing, several
 from tests.stores import KINDS, store_url
 
-GRAPHS = int(os.environ.get("ORCHESTRA_GRAPHS", "40"))
+GRAPHS = int(os.environ.get("ORCHESTRA_GRAPHS", "20"))
 """How many graphs on each store."""
 
 

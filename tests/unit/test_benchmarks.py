@@ -56,6 +56,7 @@ def test_names_choose_systems_or_configurations_and_orchestra_is_always_there() 
     assert names == [each for each in names if each.startswith("orchestra")] + ["taskiq-results", "rq", "rq-simple"]
     assert [each.name for each in chosen(["orchestra-embedded"])] == ["orchestra-embedded"]
     assert len(chosen([])) > len(names)
+    assert {each.name for each in chosen([])} - {each.name for each in chosen([], without=["rq"])} == {"rq"}
     with pytest.raises(ValueError, match="nobody is called 'selery'; there are orchestra, celery"):
         chosen(["selery"])
 

@@ -1,5 +1,8 @@
 """What a pool child goes on with by itself, decided without processes."""
 
+import base64
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, Board, Continuatio
 from orchestra.runtime.routing import HEADER
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch
 
-REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None}
+REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None, "delivery_info": {"routing_key": "q"}}
 
 
 class Child:
@@ -25,9 +28,18 @@ class Child:
         self.board.may_continue = True
         self.next: list[Dispatch] = []
         self.seconds = 0.001
+        self.queue: list[dict[str, Any]] = []
         self.continuation = Continuation(
-            self.board, 1, {"step": self.run}, self.sent.extend, lambda: self.leaving, monotonic=lambda: self.now
+            self.board, 1, {"step": self.run}, self.sent.extend, self, lambda: self.leaving, monotonic=lambda: self.now
         )
+
+    def take(self, queue: str) -> tuple[str, dict[str, Any]] | None:
+        assert queue == "q"
+        return ("key", self.queue.pop(0)) if self.queue else None
+
+    def put_back(self, key: str, message: Mapping[str, Any]) -> None:
+        assert key == "key"
+        self.queue.insert(0, dict(message))
 
     def run(self, uuid: str, _args: object, _kwargs: object, request: dict[str, Any]) -> str:
         assert request["id"] == uuid
@@ -137,12 +149,44 @@ def test_an_id_that_the_board_has_no_room_for_goes_to_the_broker(child: Child) -
     assert (child.ran, child.sent) == (["x" * 300], [dispatch(1)])
 
 
+def message(n: int, **headers: Any) -> dict[str, Any]:
+    """Return a message as it lies in Redis."""
+    about = {HEADER: 1, "id": f"r.{n}.0", "task": "step", "timelimit": [None, None], **headers}
+    return {"headers": about, "body": base64.b64encode(json.dumps([[], {}, {"chain": ["rest"]}]).encode()).decode()}
+
+
+def test_what_waits_in_its_queue_is_taken_behind_what_is_kept(child: Child) -> None:
+    child.queue, child.next = [message(7), message(8)], [dispatch(1)]
+    child.handle()
+    assert child.ran == ["message", "r.1.0", "r.7.0", "r.8.0"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{HEADER: 0}, {"timelimit": [3, None]}, {"task": "another"}, {"id": "y" * 300}],
+    ids=lambda each: str(each)[:20],
+)
+def test_what_the_parent_has_to_see_is_put_back(child: Child, headers: dict[str, Any]) -> None:
+    child.queue = [message(7, **headers), message(8)]
+    child.handle()
+    assert child.ran == ["message"]
+    assert child.queue == [message(7, **headers), message(8)]
+
+
+def test_nothing_is_taken_when_its_time_is_over(child: Child) -> None:
+    child.queue, child.seconds = [message(7)], CONTINUE_S
+    child.handle()
+    assert (child.ran, child.queue) == (["message"], [message(7)])
+
+
 def test_the_parent_reads_what_each_child_is_at() -> None:
     board = Board(2)
     assert [board.place(index) for index in (None, 0, 1, 2)] == [None, 1, 2, None]
-    assert board.write(1, "m1", "s1")
-    assert board.write(2, "m2", "s2")
-    assert board.write(1, "m1", "s1a")
+    board.write(1, "m1", "s1")
+    board.write(2, "m2", "s2")
+    board.write(1, "m1", "s1a")
+    assert board.has_room_for("m1", "s1")
+    assert not board.has_room_for("m1", "s" * 253)
     assert board.read() == {"m1": "s1a", "m2": "s2"}
     board.clear(1)
     assert board.read() == {"m2": "s2"}

@@ -219,7 +219,7 @@ class SimWorker:
             self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
 
         continuation = Continuation(
-            self._board, row, {GENERIC: go_on}, adapter.cycle.send, lambda: False,
+            self._board, row, {GENERIC: go_on}, adapter.cycle.send, _Empty(), lambda: False,
             for_s=5.0, is_short=lambda _target: self._world.rng.random() < 0.5, monotonic=self._monotonic,
         )  # fmt: skip
         adapter.cycle.keep = continuation.keep
@@ -291,6 +291,16 @@ class SimWorker:
 
     def _drop_claim(self, claimed: Claimed) -> None:
         self._stage.judge.dropped.add(claimed.claim)
+
+
+class _Empty:
+    """Gives a child nothing beside what it keeps: what it took would be as a message that it was sent."""
+
+    def take(self, queue: str) -> None:
+        """There is nothing."""
+
+    def put_back(self, key: str, message: object) -> None:
+        """Nothing was taken."""
 
 
 _SAID = object()
