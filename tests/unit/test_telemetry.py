@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, cast
 
+import pytest
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.exposition import generate_latest
 
@@ -73,7 +74,8 @@ def test_a_child_tells_by_itself_what_it_has_measured() -> None:
     relay.close()
 
 
-def test_a_child_keeps_what_the_pipe_has_no_room_for_and_never_waits() -> None:
+def test_a_child_keeps_what_the_pipe_has_no_room_for_and_never_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.telemetry.relay.FLUSH_S", 1000.0)  # it tells when it is told to, alone
     tally = Tally()
     relay = Relay(tally)
     asked, answered = os.pipe(), os.pipe()
