@@ -10,6 +10,8 @@ from orchestra.bus.streams import BrokerStreams, LocalStreams, Streams
 from orchestra.errors import MissingExtra, SettingsError
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.app import adopt_app, embedded_app, own_app
+from orchestra.runtime.bootsteps import Equipment
+from orchestra.runtime.bootsteps import equip as equip_workers
 from orchestra.runtime.cycle import Cycle, Publisher
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.local import LocalWorker
@@ -22,7 +24,6 @@ from orchestra.runtime.registry import Registry
 from orchestra.runtime.routing import to_broker
 from orchestra.runtime.task import add_generic_task
 from orchestra.runtime.transport import MemoryBroker
-from orchestra.runtime.worker import add_steps
 from orchestra.settings import FORGOTTEN, IN_MEMORY_STORE, MEMORY, Settings
 from orchestra.store.contract import Store
 from orchestra.telemetry.watch import ProcessWatch
@@ -166,15 +167,10 @@ def _shared(
     equip(adapter)
     let_workers_write(json=settings.log_format == "json")
     watch = ProcessWatch(store.backlog, clock, settings.metrics_host, settings.metrics_port)
-    add_steps(
+    may_continue = "continuation" not in settings.without
+    equip_workers(
         app,
-        adapter,
-        queues,
-        watch,
-        lease_s=settings.lease_s,
-        keep_for_s=settings.keep_for_s,
-        grace_s=settings.grace_s,
-        may_continue="continuation" not in settings.without,
+        Equipment(adapter, queues, watch, settings.lease_s, settings.keep_for_s, settings.grace_s, may_continue),
     )
     live = Live(app)
     store.watch(live.tell)
