@@ -12,7 +12,7 @@ import pytest
 from orchestra import Orchestrator, Task, TaskStatus, Workflow, WorkflowRun
 from tests import bodies
 from tests.cluster import Cluster
-from tests.processes import Process, wait_until
+from tests.processes import Process, lives, wait_until
 from tests.servers import PrivateRedis
 
 TRIES = 20
@@ -108,7 +108,7 @@ def test_a_cancelled_step_that_takes_no_notice_is_killed(cluster: Cluster, orch:
     run, _name, pid = held_without_message(cluster, orch, worker)
     assert orch.cancel(run.id)
     wait_until(lambda: "its process is killed" in worker.output, 15, "the parent to kill its child")
-    wait_until(lambda: not _lives(pid), 10, "the child to be gone")
+    wait_until(lambda: not lives(pid), 10, "the child to be gone")
     assert [each.status for each in run.tasks] == [TaskStatus.COMPLETED] * 7 + [TaskStatus.CANCELLED]
     assert orch.submit(bodies.echo, 1).wait(20).output == 1
 
@@ -130,11 +130,3 @@ def test_every_step_has_a_message_where_continuing_is_left_out(cluster: Cluster,
     run = chain(orch, 20)
     run.wait(30)
     assert len(received(worker, run)) == 20
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -1,6 +1,5 @@
 """Cancel of what runs in worker processes, and retries whose time is far away."""
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import redis
 from orchestra import Orchestrator, RetryPolicy, Task, TaskStatus
 from tests import bodies
 from tests.cluster import Cluster
-from tests.processes import wait_until
+from tests.processes import lives, wait_until
 from tests.servers import PrivateRedis
 
 
@@ -70,7 +69,7 @@ def test_a_body_that_looks_at_nothing_is_killed_where_the_pool_can(
     children += [each.pid for each in cluster.notes() if each.what == f"{name} begins"]
     at = time.time()
     orch.cancel(sent.id)
-    wait_until(lambda: not _lives(children[0]), timeout=15)
+    wait_until(lambda: not lives(children[0]), timeout=15)
     print(f"{name} {pool}: stopped after {time.time() - at:.2f} s")
     assert sent.wait(5).status is TaskStatus.CANCELLED
     # It runs again on the same worker, although that has revoked it.
@@ -97,14 +96,6 @@ def test_a_coroutine_that_takes_no_notice_is_left_behind_on_the_asyncio_pool(
     tasks = [orch.submit(bodies.echo, n) for n in range(2)]
     assert [each.output for each in orch.wait_all(tasks, timeout=15)] == [0, 1]
     print(f"left behind after {time.time() - at:.2f} s")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
 
 
 def test_a_retry_in_an_hour_costs_no_message_and_no_slot_and_survives_a_flush(tmp_path: Path) -> None:

@@ -292,7 +292,7 @@ def test_an_embedded_orchestrator_serves_every_queue_and_gives_no_hint(
 def every_error() -> list[errors.OrchestraError]:
     facts: dict[str, Any] = {
         "cycle": ["a", "b"], "known": ["a"], "crashes": 3, "timeout_s": 1.5, "step": "s", "max_rounds": 3,
-        "retry_after_s": 1.5, "reasons": ["a"], "problems": [("ERROR", "field", "text")],
+        "retry_after_s": 1.5, "allowed": 3.0, "used": 3.5, "reasons": ["a"], "problems": [("ERROR", "field", "text")],
     }  # fmt: skip
     made: list[errors.OrchestraError] = []
     for kind in vars(errors).values():

@@ -1,20 +1,11 @@
 """The tools that tests wait and kill with: what they report, and that they leave nothing running."""
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import Process, wait_until
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[-1].split()[0]
+from tests.processes import Process, lives, wait_until
 
 
 def test_waiting_returns_what_the_condition_became() -> None:
@@ -40,7 +31,7 @@ def test_killing_takes_the_children_along(tmp_path: Path) -> None:
         process.wait_for(r"child ")
         child = int(process.output.split()[1])
         process.kill9()
-        wait_until(lambda: not alive(child), 5, "the child's end")
+        wait_until(lambda: not lives(child), 5, "the child's end")
     assert process.popen.returncode == -9
 
 
@@ -57,4 +48,4 @@ def test_leaving_the_context_stops_the_command_and_its_children(tmp_path: Path) 
         process.wait_for("\n")
         child = int(process.output)
     assert not process.alive
-    wait_until(lambda: not alive(child), 5, "the child's end")
+    wait_until(lambda: not lives(child), 5, "the child's end")
