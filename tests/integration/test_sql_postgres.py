@@ -21,7 +21,7 @@ from orchestra.model.record import ErrorInfo
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, NewRun, Refused, Store
 from orchestra.store.sql import database, log
-from orchestra.store.sql.postgres import PostgresTransaction
+from orchestra.store.sql.postgres import PostgresTransaction, _LostCommit
 from orchestra.store.sql.store import SqlStore
 from tests.graphs import create, layered, planned, work
 from tests.servers import PrivatePostgres
@@ -454,6 +454,30 @@ def test_an_operation_whose_commit_was_not_answered_is_done_once(
     assert store.record(claimed.claim, Completed("null"), 3.0) is not None
     assert Counter(types(store.events(0)))["custom"] == 1
     assert Counter(types(store.events(0)))["task.completed"] == 1
+
+
+def test_a_number_that_a_crashed_server_gave_again_settles_nothing(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not written before the crash never happened, although another transaction has that number now."""
+    inner = store._database._committed
+    lost: list[str] = []
+
+    def committed(cursor: Any, block: Any) -> Any:
+        if lost:
+            return inner(cursor, block)
+        try:
+            return inner(DeafCommit(cursor, happens=False), block)
+        except _LostCommit as error:
+            with store._database._session() as another:
+                lost.append(another.execute("SELECT pg_current_xact_id()::text").fetchone()[0])
+            error.tx.number = lost[0]
+            raise
+
+    monkeypatch.setattr(store._database, "_committed", committed)
+    store.emit("custom", {}, 1.0)
+    assert lost
+    assert Counter(types(store.events(0)))["custom"] == 1
 
 
 class Deafness:

@@ -44,6 +44,8 @@ class Transaction:
 
     def __init__(self, cursor: Any, database: "Database") -> None:
         self._cursor, self._database = cursor, database
+        self.wrote: tuple[Statement, Mapping[str, object]] | None = None
+        """Finds a row that is there if this was committed, where one is known."""
 
     def run(self, statement: Statement, /, **parameters: object) -> None:
         """Execute a statement for its effect. Its error may come with a later call."""

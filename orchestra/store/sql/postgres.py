@@ -116,9 +116,9 @@ class PostgresTransaction(Transaction):
 class _LostCommit(Exception):
     """The connection was lost while the transaction was being committed."""
 
-    def __init__(self, number: str, result: Any) -> None:
-        self.number, self.result = number, result
-        super().__init__(number)
+    def __init__(self, tx: PostgresTransaction, result: Any) -> None:
+        self.tx, self.result = tx, result
+        super().__init__(tx.number)
 
 
 class PostgresDatabase(Database):
@@ -179,7 +179,7 @@ class PostgresDatabase(Database):
             with self._session() as cursor:
                 return self._committed(cursor, block)
         except _LostCommit as lost:
-            if self._was_committed(lost.number):
+            if self._was_committed(lost.tx):
                 return lost.result
             raise Again("the connection was lost before the commit") from lost.__cause__
 
@@ -201,23 +201,30 @@ class PostgresDatabase(Database):
                 cursor.execute("COMMIT")
             except self._driver.Error as error:
                 if self._lost(error):
-                    raise _LostCommit(tx.number, result) from error
+                    raise _LostCommit(tx, result) from error
                 raise
         return result
 
-    def _was_committed(self, number: str) -> bool:
-        """Ask, on another connection, what became of a transaction whose commit was not answered."""
+    def _was_committed(self, tx: PostgresTransaction) -> bool:
+        """Ask, on another connection, what became of a transaction whose commit was not answered.
+
+        A server that crashed gives numbers again of which it had written nothing: what was committed under the number
+        counts only if what this transaction wrote is there.
+        """
 
         def ask() -> bool:
             with self._session() as cursor:
                 query = "SELECT pg_xact_status(%(number)s::xid8)"
                 try:
-                    (status,) = cursor.execute(query, {"number": number}).fetchone()
+                    (status,) = cursor.execute(query, {"number": tx.number}).fetchone()
                 except self._driver.errors.InvalidParameterValue:
                     return False  # a standby that took over before it had heard of the transaction
-            if status == "in progress":
-                raise Again("the server has not noticed yet that the connection is lost")
-            return status == "committed"
+                if status == "in progress":
+                    raise Again("the server has not noticed yet that the connection is lost")
+                if status != "committed" or tx.wrote is None:
+                    return status == "committed"
+                statement, parameters = tx.wrote
+                return PostgresTransaction(cursor, self, block=False).one(statement, **parameters) is not None
 
         return self.patiently(ask)
 

@@ -8,6 +8,16 @@ from orchestra.store.sql.statements.statement import Statement, bare, p
 
 add_events = insert(events).values({c: p(c.name) for c in events.columns if c.name != "seq"})
 ADD_EVENTS = Statement("add events", "What one transaction did to one run.", add_events)
+WROTE = Statement(
+    "wrote",
+    "Whether what one transaction did to one run is in the log.",
+    select(events.c.seq).where(
+        events.c.run_id.is_not_distinct_from(p("run_id")),
+        events.c.time == p("time"),
+        events.c.entries == p("entries"),
+    ),
+    ("seq",),
+)
 EVENTS = Statement(
     "events",
     "The log, from a cursor on.",
