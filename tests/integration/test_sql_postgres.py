@@ -475,9 +475,10 @@ def test_a_number_that_a_crashed_server_gave_again_settles_nothing(
             raise
 
     monkeypatch.setattr(store._database, "_committed", committed)
-    store.emit("custom", {}, 1.0)
+    (created,) = store.create_runs([NewRun(new_id(), "w", "w", planned([[], [0]]))], 1.0)
     assert lost
-    assert Counter(types(store.events(0)))["custom"] == 1
+    assert store.run(created.run_id) is not None
+    assert Counter(types(store.events(0)))["workflow.started"] == 1
 
 
 class Deafness:

@@ -344,7 +344,8 @@ class SqlTransaction(SqlControl):
         self._unwritten = {
             "time": now, "run_id": run_id, "single": int(single), "worker": worker, "entries": encoded(entries)
         }  # fmt: skip
-        self.tx.wrote = sql.log.WROTE, {name: self._unwritten[name] for name in ("run_id", "time", "entries")}
+        if run_id is not None:
+            self.tx.wrote = sql.log.WROTE, {name: self._unwritten[name] for name in ("run_id", "time", "entries")}
 
     def flush(self) -> None:
         """Write the events that were kept to be written together with a ``pick``; at the latest before the commit."""

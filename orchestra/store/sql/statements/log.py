@@ -11,11 +11,9 @@ ADD_EVENTS = Statement("add events", "What one transaction did to one run.", add
 WROTE = Statement(
     "wrote",
     "Whether what one transaction did to one run is in the log.",
-    select(events.c.seq).where(
-        events.c.run_id.is_not_distinct_from(p("run_id")),
-        events.c.time == p("time"),
-        events.c.entries == p("entries"),
-    ),
+    select(events.c.seq)
+    .where(events.c.run_id == p("run_id"), events.c.time == p("time"), events.c.entries == p("entries"))
+    .limit(bare("1")),
     ("seq",),
 )
 EVENTS = Statement(
