@@ -23,6 +23,10 @@ def cluster(private_redis: Callable[..., PrivateRedis], tmp_path: Path) -> Itera
         yield made
 
 
+A_MESSAGE_EACH = {"ORCHESTRA_WITHOUT": "continuation"}
+"""Leaves out what sends fewer messages than there are steps."""
+
+
 def chain(length: int, name: str = "link {}") -> Workflow:
     """Return tasks that each wait for the one before."""
     tasks = [Task(name.format(n), bodies.noop) for n in range(length)]
@@ -52,8 +56,7 @@ def completed_once(orch: Orchestrator, run_id: str) -> bool:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_every_message_sent_three_times_gives_one_body_and_one_record_per_step(cluster: Cluster, pool: str) -> None:
-    # Without what sends fewer messages, so that there is a copy of each.
-    cluster.worker("--pool", pool, "--concurrency", "2", env={COPIES: "3", "ORCHESTRA_WITHOUT": "continuation"})
+    cluster.worker("--pool", pool, "--concurrency", "2", env={COPIES: "3", **A_MESSAGE_EACH})
     orch = cluster.orchestrator()
     send_copies(orch, 3)
     with Eavesdropper(cluster.redis()) as heard:
@@ -115,7 +118,7 @@ def test_no_message_is_larger_than_4_kb_whatever_the_workflow(cluster: Cluster) 
 
 
 def test_chains_travel_in_segments_of_at_most_eight_links(cluster: Cluster) -> None:
-    cluster.worker("--concurrency", "2")
+    cluster.worker("--concurrency", "2", env=A_MESSAGE_EACH)
     orch = cluster.orchestrator()
     with Eavesdropper(cluster.redis()) as heard:
         orch.submit_workflow(chain(20)).wait(20)
@@ -134,7 +137,7 @@ def test_a_chain_asks_the_store_for_one_claim_and_one_record_per_link(cluster: C
 
 
 def test_messages_hold_neither_inputs_nor_outputs(cluster: Cluster) -> None:
-    cluster.worker()
+    cluster.worker(env=A_MESSAGE_EACH)
     orch = cluster.orchestrator()
     first, second = Task("first", bodies.echo, "s3cret" * 1000), Task("second", bodies.echo)
     with Eavesdropper(cluster.redis()) as heard:
