@@ -2,8 +2,9 @@
 
 A record hands on what it released, and what of its run it made room for. The child that made the record is free at that
 moment, so it may as well do one of those at once: claimed, run and recorded like any other, under Celery's own tracer,
-with a request of its own. It does so for `CONTINUE_S` after a message arrived and with what has been short before, so
-that a slot is not away from the broker for longer (invariant 10). The parent sees on a shared page which step it is at.
+with a request of its own. What is kept has been short before; where nothing is, the child takes the next message of its
+queue without its parent. It does so for `CONTINUE_S` after a message arrived, so that no slot is away from the broker
+for longer (invariant 10). The parent sees on a shared page which step it is at.
 """
 
 import base64
