@@ -13,6 +13,7 @@ from tests import bodies
 from tests.chaos.brokers import RedisBroker
 from tests.chaos.crashes import Morgue, each_once, many_short_steps, report, stopped
 from tests.cluster import DIES, ROOT, Cluster
+from tests.forks import Program
 from tests.processes import Process, wait_until
 from tests.stores import store_url
 
@@ -213,7 +214,7 @@ def test_a_producer_is_killed_while_it_submits(on_redis: Cluster) -> None:
     program.write_text(PRODUCER)
     env = {**on_redis.env, "PYTHONPATH": str(ROOT)}
     for number in range(3):
-        producer = Process([sys.executable, program], log=on_redis.folder / f"p{number}.log", cwd=ROOT, env=env).start()
+        producer = Program([sys.executable, program], log=on_redis.folder / f"p{number}.log", cwd=ROOT, env=env).start()
         on_redis.wait_for_note("submitted", 5 * (number + 1))
         producer.kill9()
     orch = on_redis.orchestrator()
