@@ -184,6 +184,7 @@ def follow(name: str, text: str, folder: Path) -> None:
         reader.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_of_the_document_runs(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -53,6 +53,7 @@ def cluster(tmp_path: Path, redis_url: str) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [QUICK, pytest.param(FULL, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_three_beats_of_which_one_is_killed_again_and_again_fire_everything_once(

@@ -194,6 +194,7 @@ def test_a_callback_whose_publisher_died_is_published_by_another(application: Ap
         assert result.get(timeout=PATIENCE_S) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_a_store_that_is_away_when_a_task_ends_costs_it_nothing_but_time(
     kind: str, tmp_path: Path, broker: str
