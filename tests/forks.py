@@ -2,10 +2,11 @@
 
 A new interpreter would spend more than a second of processor time on that, before it does anything. What differs is the
 import alone: arguments, environment, folder, both streams, session, signals and the exit status are a program's own,
-and it ends as an interpreter ends.
+and in the end it waits for its threads and does what it registered, as an interpreter does.
 """
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -163,8 +164,31 @@ def _become(call: dict[str, Any]) -> None:
         runpy.run_path(first, run_name="__main__")
 
 
+def _status_of(call: dict[str, Any]) -> int:
+    """Be a program until it ends, and return its exit status."""
+    try:
+        _become(call)
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    else:
+        return 0
+    return 1
+
+
 if __name__ == "__main__":
     for each in IMPORTED:
         importlib.import_module(each)
+    gc.collect()
+    gc.freeze()  # so that no child looks through, and thereby copies, what all share
     if (given := _serve()) is not None:
-        _become(given)
+        status = _status_of(given)
+        # What an interpreter does at its end, but for freeing one by one what all the modules hold.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status & 0xFF)
