@@ -154,7 +154,7 @@ def _become(call: dict[str, Any]) -> None:
     os.environ.update(call["env"])
     os.chdir(call["cwd"])
     first, *rest = call["command"]
-    folder = call["cwd"] if first == "-m" else str(Path(first).parent)
+    folder = call["cwd"] if first == "-m" else str(Path(first).resolve().parent)
     sys.path[:1] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     if first == "-m":
         sys.argv = rest
