@@ -49,6 +49,35 @@ def survey(site: str):
 """
 
 
+WORDS = """
+from pathlib import Path
+
+from orchestra import Orchestrator, task, workflow
+
+orch = Orchestrator()
+
+
+@task
+def heading() -> str:
+    return "Words"
+
+
+@task
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
+@task
+def report(heading: str, text: str) -> str:
+    return f"{heading}: {len(text.split())}"
+
+
+@workflow
+def words(path: str):
+    return report(heading(), read(path))
+"""
+
+
 def orchestra(
     *arguments: str, cwd: Path, env: dict[str, str] | None = None, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
@@ -198,6 +227,28 @@ def test_a_run_is_paused_resumed_and_retried(shared: Shared) -> None:
     assert shared("runs", "resume", run_id, status=1) == f"{run_id} not resumed: it is not paused\n"
     shared("runs", "cancel", run_id)
     assert shared("runs", "retry", run_id) == f"{run_id} retried\n"
+
+
+def test_a_run_that_failed_is_retried_when_the_cause_is_gone_and_ends_well(shared: Shared) -> None:
+    (shared.folder / "words.py").write_text(WORDS)
+    worker = shared.start("worker", "--app", "words:orch", "--concurrency", "2", log="worker.log")
+    run_id = shared("submit", "words.py", "-i", "words.txt").strip()
+    watched = shared("runs", "watch", run_id, status=1)
+    assert "task.failed        read [Errno 2] No such file or directory: 'words.txt'" in watched
+    why = shared("runs", "why", run_id)
+    assert f"runs again with: orchestra runs retry {run_id}" in why
+    (shared.folder / "words.txt").write_text("one two three")
+    assert shared("runs", "retry", run_id) == f"{run_id} retried\n"
+    assert "workflow.completed" in shared("runs", "watch", run_id)
+    shown = shared("runs", "show", run_id)
+    assert 'output: "Words: 3"' in shown
+    assert "read #2" in shown
+    assert "heading #2" not in shown  # what had completed did not run again
+    assert [each["status"] for each in shared.json("runs", "list")] == ["COMPLETED"]
+    assert shared("runs", "retry", run_id, status=1).endswith("it has not ended, or nothing of it failed\n")
+    events = shared("events", "--run", run_id, "--type", "task.retrying").splitlines()
+    assert [each.split()[-1] for each in events] == ["read", "report"]
+    assert worker.stop() == 0
 
 
 def test_a_broker_that_is_away_is_an_error_of_the_doctor(shared: Shared) -> None:
