@@ -4,10 +4,10 @@
 
 Two workers of two processes each serve queues of their own, on the same broker and store. One serves metrics, which are
 scraped every second, tells of its commits over the broker, and has this process hear of each end of a step; the other
-does none of that. The seconds run from the submit of one workflow of independent steps, or with `--one-by-one` from
-the first of as many submits, to the last body; the order of the two changes from pair to pair. `--deaf` leaves out who hears, to see what the worker alone pays. Beside the seconds
-there is the processor time of the worker's processes, and of these with Redis and this process, who submits and listens:
-it says the same where the machine is busy with others.
+does none of that. The seconds run from the submit of one workflow of independent steps, or with `--one-by-one` from the
+first of as many submits, to the last body; the order of the two changes from pair to pair. `--deaf` leaves out who
+hears, to see what the worker alone pays. Beside the seconds there is the processor time of the worker's processes, and
+of these with Redis and this process, who submits and listens: it says the same where the machine is busy with others.
 """
 
 import argparse
@@ -116,7 +116,7 @@ def main() -> None:
                 f"{what:<10}{name:<8}{middle:>7.2f} s ({min(each):.2f}-{max(each):.2f}){given.count / middle:>8.0f}/s"
             )
         ratios = [watched / plain for plain, watched in zip(found["plain"], found["watched"], strict=True)]
-        print(f"{what:<10}watched ÷ plain {statistics.median(ratios):.3f} (median of {len(ratios)} pairs; sums {sum(found['watched']) / sum(found['plain']):.3f})")
+        print(f"{what:<10}watched ÷ plain {statistics.median(ratios):.3f} (median of {len(ratios)} pairs)")
     print(f"{len(heard)} events heard, of which there were {given.count * given.pairs}")
 
 

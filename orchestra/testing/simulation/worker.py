@@ -13,7 +13,7 @@ from orchestra.model.function import BoundWorkflow
 from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
-from orchestra.runtime.continuing import Board, Continuation
+from orchestra.runtime.continuing import At, Board, Continuation, is_at
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.reconciler import Reconciler
@@ -161,10 +161,11 @@ class SimWorker:
         """In a parent of children: by the requests that it has. Else by what runs in this process."""
         if not self.kind.forks:
             return self._adapter.holds(claim)
-        return claim.ref.celery_id in self._handling or claim.ref.celery_id in map(self._now_at, self._handling)
+        at = self._board.read()
+        return any(is_at(message, at.get(message), claim.ref) for message in self._handling)
 
     def _now_at(self, message: str) -> str:
-        return self._board.read().get(message, message)
+        return self._board.read().get(message, At(message)).step
 
     # --- one message --------------------------------------------------------------------------------------------
 
@@ -189,8 +190,11 @@ class SimWorker:
         self._stage.broker.look()
 
     def _drop(self, message: Message) -> None:
+        at = self._board.read()
         for claim, holder in self._stage.judge.holders.items():
-            if holder is self.process and claim.ref.celery_id == self._now_at(message.id):
+            others = (self._now_at(each) for each in self._handling if each != message.id)
+            mine = is_at(message.id, at.get(message.id), claim.ref) and claim.ref.celery_id not in others
+            if holder is self.process and mine:
                 self._stage.judge.dropped.add(claim)
 
     def _child_is_gone(self, message: Message) -> None:
@@ -218,11 +222,10 @@ class SimWorker:
         def go_on(celery_id: str, _args: object, _kwargs: object, about: Mapping[str, Any]) -> None:
             self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
 
-        continuation = Continuation(
+        adapter.cycle.going_on = continuation = Continuation(
             self._board, row, {GENERIC: go_on}, adapter.cycle.send, _Empty(), lambda: False,
-            for_s=5.0, is_short=lambda _target: self._world.rng.random() < 0.5, monotonic=self._monotonic,
+            for_s=5.0, durations=_Whims(self._world), give_back=adapter.leave_ahead, monotonic=self._monotonic,
         )  # fmt: skip
-        adapter.cycle.keep = continuation.keep
         continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, {HEADER: 1})
 
     def _perform(self, adapter: Adapter, request: Any) -> None:
@@ -291,6 +294,22 @@ class SimWorker:
 
     def _drop_claim(self, claimed: Claimed) -> None:
         self._stage.judge.dropped.add(claimed.claim)
+
+
+class _Whims:
+    """Any call may be short, and is not the next time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._targets: set[str] = set()
+
+    def note(self, target: str, seconds: float) -> None:
+        """One more call has ended."""
+        self._targets.add(target)
+
+    def short(self) -> frozenset[str]:
+        """Return what is short now."""
+        return frozenset(each for each in sorted(self._targets) if self._world.rng.random() < 0.5)
 
 
 class _Empty:
