@@ -13,7 +13,7 @@ from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.asyncio_pool import bridge_tasks
 from orchestra.runtime.continuing import At, Board, continue_in_child, is_at, needs_parent
 from orchestra.runtime.health import ReconcilerHealth
-from orchestra.runtime.leaving import Leaving, Notice, return_messages
+from orchestra.runtime.leaving import Leaving, Notice, PoolBodies, return_messages
 from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
 from orchestra.runtime.prefork import quick_to_stop
@@ -113,9 +113,7 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         if self._forks:
             parent.pool_cls = quick_to_stop(parent.pool_cls, notice)
         grace_s = its.grace_s if orchestra_grace_s is None else orchestra_grace_s
-        parent.leaving = self._leaving = Leaving(
-            its.adapter.cycle, notice, grace_s=grace_s, forks=self._forks, release=self._thread.stop
-        )
+        parent.leaving = self._leaving = Leaving(its.adapter.cycle, notice, grace_s=grace_s, release=self._thread.stop)
         Reports(its.adapter, parent.hostname).connect()
         os.register_at_fork(after_in_child=its.adapter.forked)
         signals.worker_process_shutdown.connect(self._child_ends, weak=False)
@@ -185,13 +183,16 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
     def stop(self, parent: Any) -> None:
         """The worker hears nothing any more; its pool is stopped next."""
-        self._leaving.begin(parent.pool)
+        self._leave(parent)
         return_messages()
 
     terminate = stop
 
+    def _leave(self, parent: Any) -> None:
+        self._leaving.begin(PoolBodies(parent.pool, forks=self._forks))
+
     def _told_to_go(self, **_: Any) -> None:
-        self._leaving.begin(self._parent.pool)
+        self._leave(self._parent)
         os.write(self._bell[1], b"!")  # the loop would sleep on until its next message
 
     def _child_begins(self, **_: Any) -> None:

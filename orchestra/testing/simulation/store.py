@@ -78,8 +78,11 @@ class SimStore:
             self._tell(name, args, result)
             if self._reply_is_lost():
                 self._judge.reply_lost(name, result)
+                self._process.refused_at = self._world.now
                 self._world.note(self._process.name, f"does not hear the answer of {name}")
                 raise StoreUnavailable(_URL, "simulated: the answer got lost")
+            if name in _SLOW and self._reply_is_lost():
+                self._world.sleep(self._world.rng.uniform(0.5, 4))  # it only takes long
             self._world.point(f"after {name}")
             return result
 
@@ -95,6 +98,7 @@ class SimStore:
         if away or process.away_until > world.now:
             if world.rng.random() < 0.2:
                 world.sleep(world.rng.choice((0.1, 1.0, 3.0)))  # a call that hangs for a while
+            process.refused_at = world.now
             raise StoreUnavailable(_URL, f"simulated: away at {name}")
 
     def _reply_is_lost(self) -> bool:
