@@ -14,7 +14,7 @@ from orchestra.model.record import StepRecord
 from orchestra.model.status import AGAIN, FOLLOWS, TERMINAL, WorkflowStatus
 from orchestra.model.status import TaskStatus as S
 from orchestra.runtime.reconciler import INSPECT_S
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Store
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Recorded, Store
 from orchestra.testing.simulation.leavers import Leavers
 from orchestra.testing.simulation.script import ERRORS, Script
 from orchestra.testing.simulation.view import RunView
@@ -95,6 +95,8 @@ class Judge:
     def reply_lost(self, name: str, result: Any) -> None:
         """Its caller does not know that it was."""
         for each in result if name == "together" else [result]:
+            if isinstance(each, Recorded) and each.onward is not None:
+                self.dropped.add(each.onward[1].claim)
             if isinstance(each, Claimed):
                 self.dropped.add(each.claim)
 

@@ -37,7 +37,8 @@ class Leavers:
 
     def claimed(self, process: Process, claim: ClaimRef) -> None:
         """Whoever was told to go finishes what it had taken, and begins nothing else."""
-        if process.told_at is not None and claim.ref.celery_id not in process.may_begin:
+        goes_on = claim.ref.step.run_id in process.goes_on_in
+        if process.told_at is not None and claim.ref.celery_id not in process.may_begin and not goes_on:
             raise Violation(TAKES, f"{process.name} claims {claim.ref.celery_id}")
 
     def gave_back(self, process: Process, claim: ClaimRef) -> None:

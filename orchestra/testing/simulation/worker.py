@@ -10,17 +10,18 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: i
 from orchestra.engine.recovery import Machine
 from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, TaskNotFound
 from orchestra.model.function import BoundWorkflow
+from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
-from orchestra.runtime.continuing import Board, Continuation
-from orchestra.runtime.cycle import Cycle, Keep
+from orchestra.runtime.continuing import At, Board, Continuation, is_at
+from orchestra.runtime.cycle import Cycle, GoingOn
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.leaving import Notice
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Refused, Store
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.departure import Departure, Work
 from orchestra.testing.simulation.judge import Judge
@@ -29,7 +30,7 @@ from orchestra.testing.simulation.script import Boom, Script
 from orchestra.testing.simulation.store import SimStore
 from orchestra.testing.simulation.strand import Killed, Strand
 from orchestra.testing.simulation.workload import REGISTRY, nested
-from orchestra.testing.simulation.world import World
+from orchestra.testing.simulation.world import Process, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +177,11 @@ class SimWorker:
         """In a parent of children: by the requests that it has. Else by what runs in this process."""
         if not self.kind.forks:
             return self._adapter.holds(claim)
-        messages = [message.id for message in self._work.handling]
-        return claim.ref.celery_id in messages or claim.ref.celery_id in map(self._now_at, messages)
+        at = self._board.read()
+        return any(is_at(message.id, at.get(message.id), claim.ref) for message in self._work.handling)
 
     def _now_at(self, message: str) -> str:
-        return self._board.read().get(message, message)
+        return self._board.read().get(message, At(message)).step
 
     # --- one message --------------------------------------------------------------------------------------------
 
@@ -206,8 +207,14 @@ class SimWorker:
 
     def _drop(self, message: Message) -> set[ClaimRef]:
         """Nobody does any more what a message led to; return which claims that leaves."""
-        judge, at = self._stage.judge, self._now_at(message.id)
-        left = {each for each, holder in judge.holders.items() if holder is self.process and each.ref.celery_id == at}
+        judge, at = self._stage.judge, self._board.read().get(message.id, At(message.id))
+        others = {self._now_at(each.id) for each in self._work.handling}
+
+        def leaves(ref: MessageRef) -> bool:
+            just_claimed = ref.step.run_id == at.claiming and ref.celery_id not in others
+            return ref.celery_id == at.step or just_claimed
+
+        left = {claim for claim, holder in judge.holders.items() if holder is self.process and leaves(claim.ref)}
         judge.dropped.update(left)
         return left
 
@@ -257,21 +264,10 @@ class SimWorker:
 
         continuation = Continuation(
             self._board, row, {GENERIC: go_on}, adapter.cycle.send, _Empty(), self._notice,
-            for_s=5.0, is_short=lambda _target: self._world.rng.random() < 0.5, monotonic=self._monotonic,
+            for_s=5.0, durations=_Whims(self._world), give_back=adapter.leave_ahead, monotonic=self._monotonic,
         )  # fmt: skip
-        adapter.cycle.keep = self._noting(continuation.keep)
+        adapter.cycle.going_on = _Noted(continuation, self.process)
         continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, {HEADER: 1})
-
-    def _noting(self, keep: Keep) -> Keep:
-        def noting(
-            claimed: Claimed, seconds: float, dispatches: Sequence[Dispatch], following: Sequence[object]
-        ) -> Sequence[Dispatch]:
-            before, others = self.process.told_at is None, keep(claimed, seconds, dispatches, following)
-            if before:
-                self.process.may_begin.update(each.ref.celery_id for each in dispatches if each not in others)
-            return others
-
-        return noting
 
     def _perform(self, adapter: Adapter, request: Any) -> None:
         try:
@@ -356,6 +352,49 @@ class SimWorker:
 
     def _drop_claim(self, claimed: Claimed) -> None:
         self._stage.judge.dropped.add(claimed.claim)
+
+
+class _Noted:
+    """Notes what a child may begin although its worker is told to go meanwhile, since it went on with it before."""
+
+    def __init__(self, going_on: GoingOn, process: Process) -> None:
+        self._going_on, self._process = going_on, process
+        self._run: str | None = None
+
+    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
+        """See ``GoingOn``."""
+        onward = self._going_on.onward(claimed, seconds, worker)
+        if onward is not None and self._run is None and self._process.told_at is None:
+            self._run = claimed.claim.ref.step.run_id
+            self._process.goes_on_in.append(self._run)
+        return onward
+
+    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[object]) -> Sequence[Dispatch]:
+        """See ``GoingOn``."""
+        process, before = self._process, self._process.told_at is None
+        others = self._going_on.keep(claimed, recorded, following)
+        if before:
+            process.may_begin.update(each.ref.celery_id for each in recorded.dispatches if each not in others)
+        if self._run is not None:
+            process.goes_on_in.remove(self._run)
+            self._run = None
+        return others
+
+
+class _Whims:
+    """Any call may be short, and is not the next time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._targets: set[str] = set()
+
+    def note(self, target: str, seconds: float) -> None:
+        """One more call has ended."""
+        self._targets.add(target)
+
+    def short(self) -> frozenset[str]:
+        """Return what is short now."""
+        return frozenset(each for each in sorted(self._targets) if self._world.rng.random() < 0.5)
 
 
 class _Empty:

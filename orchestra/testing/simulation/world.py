@@ -51,6 +51,8 @@ class Process:
     """When it was told to go."""
     may_begin: set[str] = field(default_factory=set[str])
     """What it has taken, as Celery ids."""
+    goes_on_in: list[str] = field(default_factory=list[str])
+    """The runs of which it is about to claim another step together with a record."""
     went: bool = False
     """Whether it ended by itself."""
     cut: bool = False
