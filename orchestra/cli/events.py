@@ -29,7 +29,7 @@ def events(
 ) -> None:
     """Show the newest events of the log, a line each; with --json one JSON object a line."""
     pattern = "*" if type is None else events_.check_pattern(type)
-    with target.load(app) as orch:
+    with target.load_kept(app, "read events from") as orch:
         cursor = orch.parts.store.last_event()
         names = Names(orch, run)
         for each in orch.history(run=run, type=pattern, after=after, limit=limit):

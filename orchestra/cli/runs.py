@@ -43,7 +43,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         found = orch.runs(
             status=status,
             name=name,
@@ -69,7 +69,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show the output of a run, its graph, and a timeline of its attempts."""
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         record, _n = _found(orch, id)
         store = orch.parts.store
         steps, before = store.steps(record.id), store.predecessors(record.id)
@@ -108,7 +108,7 @@ def watch_(id: Id, plain: Plain = False, app: App = None, as_json: Json = False)
 
     The exit status is 0 when it completed, 1 when it did not.
     """
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         record, _n = _found(orch, id)
         try:
             if as_json:
@@ -123,7 +123,7 @@ def watch_(id: Id, plain: Plain = False, app: App = None, as_json: Json = False)
 @runs.command()
 def why(id: Id, app: App = None, as_json: Json = False) -> None:
     """Say what a run or a step is waiting for, or how it ended."""
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         record, n = _found(orch, id)
         reasons = explain(orch.parts.store, record, n, time.time())
         if as_json:
@@ -161,7 +161,7 @@ def _control(
     ids: Sequence[str], app: str | None, as_json: bool, act: Callable[[Orchestrator, str], object], done: str, not_: str
 ) -> None:
     """Do something to each of several runs, and say what came of it."""
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         came_of: dict[str, bool] = {}
         for each in ids:
             came_of[each] = bool(act(orch, each))

@@ -126,9 +126,17 @@ def test_a_run_that_fails_gives_status_1_and_its_error(folder: Path) -> None:
     ],
 )
 def test_a_wrong_call_is_one_sentence_and_status_2(folder: Path, arguments: list[str], said: str) -> None:
-    done = orchestra(*arguments, cwd=folder, status=2)
+    done = orchestra(*arguments, cwd=folder, status=2, env={"ORCHESTRA_STORE": f"sqlite:///{folder / 'state.db'}"})
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("runs", "list"), ("runs", "watch", "x"), ("events",), ("jobs", "list")])
+def test_where_nothing_is_kept_it_is_said_that_there_is_no_store(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = orchestra(*arguments, cwd=folder, status=2)
+    assert done.stderr.startswith("Error: there is no store to ")
+    assert "set ORCHESTRA_STORE (orchestra dev prints it" in done.stderr
+    assert "none: each program keeps its runs in its memory" in orchestra("doctor", cwd=folder).stdout
 
 
 def test_a_file_with_several_workflows_asks_which(folder: Path) -> None:
