@@ -4,9 +4,10 @@
 
 Two workers of two processes each serve queues of their own, on the same broker and store. One serves metrics, which are
 scraped every second, tells of its commits over the broker, and has this process hear of each end of a step; the other
-does none of that. The seconds run from the submit of one workflow of independent steps to the last body; the order of
-the two changes from pair to pair. `--deaf` leaves out who hears, to see what the worker alone pays. Beside the seconds
-there is the processor time of all processes of the worker, which says the same where the machine is busy with others.
+does none of that. The seconds run from the submit of one workflow of independent steps, or with `--one-by-one` from the
+first of as many submits, to the last body; the order of the two changes from pair to pair. `--deaf` leaves out who
+hears, to see what the worker alone pays. Beside the seconds there is the processor time of the worker's processes, and
+of these with Redis and this process, who submits and listens: it says the same where the machine is busy with others.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import redis
 
 from orchestra import Orchestrator, Task, Workflow
 from orchestra.bus.live import Live
@@ -78,6 +80,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("--one-by-one", action="store_true")
     given = parser.parse_args()
     env = {"ORCHESTRA_BROKER": given.redis, "ORCHESTRA_STORE": given.store, "ORCHESTRA_MODULES": "watching"}
     os.environ.update(env)
@@ -85,23 +88,28 @@ def main() -> None:
     workers = [worker(queue, name == "watched", env) for name, queue in queues.items()]
     times: dict[str, list[float]] = {name: [] for name in queues}
     used: dict[str, list[float]] = {name: [] for name in queues}
+    total: dict[str, list[float]] = {name: [] for name in queues}
+    servers = [redis.Redis.from_url(url) for url in dict.fromkeys((given.redis, given.store)) if "redis" in url]
     heard: list[str] = []
     try:
         with Orchestrator() as orch:
+            make = one_by_one if given.one_by_one else at_once
+            submits = {queue: make(orch, queue, given.count) for queue in queues.values()}
             for queue in queues.values():
                 orch.submit(AGENT, queue=queue).wait(60)
             for pair in range(given.pairs):
                 for at in (pair % 2, 1 - pair % 2):
                     name, queue = list(queues.items())[at]
-                    before = processor(workers[at].pid)
-                    times[name].append(measured(orch, name, queue, given.count, None if given.deaf else heard))
+                    before, others = processor(workers[at].pid), time.process_time() + of_servers(servers)
+                    times[name].append(measured(submits[queue], name, given.count, None if given.deaf else heard))
                     used[name].append(processor(workers[at].pid) - before)
+                    total[name].append(used[name][-1] + time.process_time() + of_servers(servers) - others)
     finally:
         for each in workers:
             each.terminate()
         for each in workers:
             each.wait(30)
-    for what, found in (("seconds", times), ("processor", used)):
+    for what, found in (("seconds", times), ("worker", used), ("all", total)):
         for name, each in found.items():
             middle = statistics.median(each)
             print(
@@ -118,21 +126,36 @@ def processor(pid: int) -> float:
     return sum(sum(each.cpu_times()[:2]) for each in (root, *root.children(recursive=True)))
 
 
-def measured(orch: Orchestrator, name: str, queue: str, count: int, heard: list[str] | None) -> float:
-    """Run one workflow of no-ops, watched or not, and return the seconds."""
-    tasks = [Task(name=f"s{n}", agent=AGENT, queue=queue) for n in range(count)]
-    work = Workflow(name="noop", tasks=tasks)
+def at_once(orch: Orchestrator, queue: str, count: int) -> Callable[[], object]:
+    """Return what submits all as one workflow."""
+    work = Workflow(name="noop", tasks=[Task(name=f"s{n}", agent=AGENT, queue=queue) for n in range(count)])
+    return lambda: orch.submit_workflow(work)
+
+
+def one_by_one(orch: Orchestrator, queue: str, count: int) -> Callable[[], object]:
+    """Return what submits as many single tasks."""
+    return lambda: [orch.submit(AGENT, queue=queue) for _ in range(count)]
+
+
+def of_servers(servers: list[redis.Redis]) -> float:
+    """Return the processor seconds that Redis servers have used."""
+    found = [server.info("cpu") for server in servers]
+    return sum(each["used_cpu_user"] + each["used_cpu_sys"] for each in found)
+
+
+def measured(submit: Callable[[], object], name: str, count: int, heard: list[str] | None) -> float:
+    """Run no-ops, watched or not, and return the seconds."""
     if name == "plain":
-        return timed(lambda: orch.submit_workflow(work), count)
+        return timed(submit, count)
     over = threading.Event()
     scraper = threading.Thread(target=scrape, args=[over])
     scraper.start()
     try:
         if heard is None:
-            return timed(lambda: orch.submit_workflow(work), count)
+            return timed(submit, count)
         with Orchestrator() as listener:
             listener.on("task.completed", lambda event: heard.append(event.id))
-            return timed(lambda: orch.submit_workflow(work), count)
+            return timed(submit, count)
     finally:
         over.set()
         scraper.join()

@@ -91,6 +91,14 @@ def nap_of(name: str, seconds: float) -> str:
     return name
 
 
+async def await_of(name: str, seconds: float) -> str:
+    """Sleep on an event loop, under a name of its own."""
+    note(f"{name} begins")
+    await asyncio.sleep(seconds)
+    note(f"{name} ends")
+    return name
+
+
 async def hold_the_interpreter(seconds: int) -> None:
     """Let no other thread of the process run, as C code can."""
     note("holds the interpreter")

@@ -101,6 +101,8 @@ class Adapter:
         """What runs in this process."""
         self._beginning: list[MessageRef] = []
         """What this process is claiming."""
+        self._ahead: dict[MessageRef, Held] = {}
+        """What was claimed with the record before, in the place that this had, until its body begins."""
         self._lock = threading.Lock()
         self._interrupter = Interrupter(self._standing)
         self.lease_s = 5.0
@@ -123,7 +125,7 @@ class Adapter:
     def forked(self) -> None:
         """Begin anew in a pool's child: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
-        self.held, self._beginning = {}, []
+        self.held, self._beginning, self._ahead = {}, [], {}
         self._interrupter = Interrupter(self._standing)
 
     def begin(self, request: Any) -> Claimed | Refused:
@@ -147,9 +149,10 @@ class Adapter:
 
     def _claim(self, message: MessageRef) -> Claimed | Refused:
         """Claim in the room where bodies run, so that nothing is held while a suspect keeps others waiting outside."""
-        place = self._enter(self.cycle.worker, 0)
+        ahead = self._ahead.pop(message, None)
+        place = self._enter(self.cycle.worker, 0) if ahead is None else ahead.place
         try:
-            answer = patiently(lambda: self.cycle.claim(message), self._sleep)
+            answer = patiently(lambda: self.cycle.claim(message), self._sleep) if ahead is None else ahead.claimed
         except BaseException:
             self._leave(place)
             raise
@@ -307,6 +310,8 @@ class Adapter:
                 self._sleep,
                 for_ever=for_ever,
             )
+            if recorded is not None and recorded.onward is not None:
+                self._hand_over(claimed, recorded.onward[1])
         finally:
             self._let_go(claimed)
         if recorded is None:
@@ -318,6 +323,23 @@ class Adapter:
         with self._lock:
             deadline = None if timeout_s is None else self._monotonic() + timeout_s
             self.held[claimed.claim] = Held(claimed, deadline, place)
+
+    def _hand_over(self, claimed: Claimed, following: Claimed) -> None:
+        """What was claimed with a record gets the place of what was recorded."""
+        with self._lock:
+            held = self.held.pop(claimed.claim, None)
+        place = self._enter(self.cycle.worker, 0) if held is None else held.place
+        self._ahead[following.claim.ref] = Held(following, None, place)
+
+    def leave_ahead(self) -> None:
+        """Give back what was claimed with a record and does not begin here after all."""
+        while self._ahead:
+            _message, held = self._ahead.popitem()
+            self._leave(held.place)
+            try:
+                self.cycle.give_back(held.claimed.claim, "it was not begun")
+            except StoreUnavailable as away:
+                logger.warning("%s cannot be given back now: %s", held.claimed.name, away)
 
     def _let_go(self, claimed: Claimed) -> None:
         with self._lock:

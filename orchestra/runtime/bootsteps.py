@@ -11,9 +11,9 @@ from celery.worker import state
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.asyncio_pool import bridge_tasks
-from orchestra.runtime.continuing import Board, continue_in_child, needs_parent
+from orchestra.runtime.continuing import At, Board, continue_in_child, is_at, needs_parent
 from orchestra.runtime.health import ReconcilerHealth
-from orchestra.runtime.leaving import Leaving, Notice, return_messages
+from orchestra.runtime.leaving import Leaving, Notice, PoolBodies, return_messages
 from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
 from orchestra.runtime.prefork import quick_to_stop
@@ -113,9 +113,7 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         if self._forks:
             parent.pool_cls = quick_to_stop(parent.pool_cls, notice)
         grace_s = its.grace_s if orchestra_grace_s is None else orchestra_grace_s
-        parent.leaving = self._leaving = Leaving(
-            its.adapter.cycle, notice, grace_s=grace_s, forks=self._forks, release=self._thread.stop
-        )
+        parent.leaving = self._leaving = Leaving(its.adapter.cycle, notice, grace_s=grace_s, release=self._thread.stop)
         Reports(its.adapter, parent.hostname).connect()
         os.register_at_fork(after_in_child=its.adapter.forked)
         signals.worker_process_shutdown.connect(self._child_ends, weak=False)
@@ -125,7 +123,7 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         if not (self._forks and self.equipment.may_continue):
             return None
         board = Board()
-        self._adapter.now_at = lambda message: board.read().get(message, message)
+        self._adapter.now_at = lambda message: board.read().get(message, At(message)).step
         signals.worker_process_init.connect(self._child_begins, weak=False)
         return board
 
@@ -185,19 +183,22 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
     def stop(self, parent: Any) -> None:
         """The worker hears nothing any more; its pool is stopped next."""
-        self._leaving.begin(parent.pool)
+        self._leave(parent)
         return_messages()
 
     terminate = stop
 
+    def _leave(self, parent: Any) -> None:
+        self._leaving.begin(PoolBodies(parent.pool, forks=self._forks))
+
     def _told_to_go(self, **_: Any) -> None:
-        self._leaving.begin(self._parent.pool)
+        self._leave(self._parent)
         os.write(self._bell[1], b"!")  # the loop would sleep on until its next message
 
     def _child_begins(self, **_: Any) -> None:
         if self._board is not None:
             courier = cast(BrokerPublisher, self._adapter.cycle.publisher)
-            continue_in_child(self._parent.app, self._adapter.cycle, courier, self._board, self._adapter.leaving)
+            continue_in_child(self._parent.app, self._adapter, courier, self._board)
 
     def _child_ends(self, **_: Any) -> None:
         self.equipment.watch.child_ends()  # a child of a pool ends without Python's atexit
@@ -229,9 +230,9 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
 def _parent_holds(board: Board | None, claim: ClaimRef) -> bool:
     """Whether the parent of children has a request that the claim may be of: from its arrival until it is done."""
-    wanted, now_at = claim.ref.celery_id, {} if board is None else board.read()
+    now_at = {} if board is None else board.read()
     try:
-        return any(wanted in (request.id, now_at.get(request.id)) for request in tuple(state.reserved_requests))
+        return any(is_at(request.id, now_at.get(request.id), claim.ref) for request in tuple(state.reserved_requests))
     except RuntimeError:
         return True  # it changed while it was looked at; there will be another look
 

@@ -14,24 +14,29 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from billiard.process import current_process  # pyright: ignore[reportMissingTypeStubs]
 from celery import Celery
 from celery.worker import state
 
+from orchestra.model.ids import MessageRef
+from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.observing import Measure, Sample
 from orchestra.runtime.publisher import headers_of
 from orchestra.runtime.redis_transport import Envelope
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, Dispatch
+from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded
 
 CONTINUE_S = 0.05
 """How long after a message arrived its child may begin with other steps."""
 SHORT_S = 0.01
 """What calls a function may take at most, as measured, to be begun by a child by itself."""
-_MOST_KNOWN = 1000
+_MOST_KNOWN, _MOST_TOLD = 1000, 16
+_HIGHEST = 99_999_999
+"""Number of a step, or of its generation."""
 _WEIGHT = 0.2
 """Of the newest duration among those before."""
 _NO_LIMITS = (None, [None, None], (None, None))
@@ -40,14 +45,23 @@ _NOTHING: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+class At(NamedTuple):
+    """What a child is at: the Celery id of a step, and the run of which it may have just claimed another one."""
+
+    step: str
+    claiming: str = ""
+
+
 class Board:
     """A page that the children of a pool share with their parent: whether they may continue, and what each is at.
+
+    A row has two halves, of which its first byte names the one that counts: so a reader sees the old or the new.
 
     Args:
         children: How many there may be; those beyond do not continue.
     """
 
-    _ROW = 256
+    _ROW, _HALF = 512, 255
 
     def __init__(self, children: int = 512) -> None:
         self._page = mmap.mmap(-1, self._ROW * (children + 1))
@@ -66,32 +80,54 @@ class Board:
         """Return the row of a child, if there is one for it."""
         return None if index is None or index + 1 not in self._rows else index + 1
 
-    def has_room_for(self, message: str, step: str) -> bool:
+    def has_room_for(self, message: str, step: str, claiming: str = "") -> bool:
         """Whether so long ids can be said."""
-        return len(f"{message} {step}".encode()) < self._ROW
+        return len(f"{message}\0{step}\0{claiming}".encode()) < self._HALF
 
-    def write(self, row: int, message: str, step: str) -> None:
-        """Say what a child is at that was given a message."""
-        text = f"{message} {step}".encode()
-        at = row * self._ROW
-        self._page[at] = 0
-        self._page[at + 1 : at + 1 + len(text)] = text
+    def write(self, row: int, message: str, step: str, claiming: str = "") -> None:
+        """Say what a child is at that was given a message, and of which run it is about to claim another step."""
+        text = f"{message}\0{step}\0{claiming}".encode()
+        half = 2 if self._page[row * self._ROW] == 1 else 1
+        at = self._start(row, half)
         self._page[at] = len(text)
+        self._page[at + 1 : at + 1 + len(text)] = text
+        self._page[row * self._ROW] = half
+
+    def _start(self, row: int, half: int) -> int:
+        return row * self._ROW + 1 + (half - 1) * self._HALF
 
     def clear(self, row: int) -> None:
         """A child is at the message that it was given, or at nothing."""
         self._page[row * self._ROW] = 0
 
-    def read(self) -> dict[str, str]:
-        """Return the steps that children are at, by the message that each was given. Of a dead one it is the last."""
-        found: dict[str, str] = {}
+    def read(self) -> dict[str, At]:
+        """Return what children are at, by the message that each was given. Of a dead one it is the last."""
+        found: dict[str, At] = {}
         for row in self._rows:
-            at = row * self._ROW
-            size = self._page[at]
-            if size:
-                message, _, step = self._page[at + 1 : at + 1 + size].decode(errors="replace").partition(" ")
-                found[message] = step
+            half = self._page[row * self._ROW]
+            if half:
+                at = self._start(row, half)
+                text = self._page[at + 1 : at + 1 + self._page[at]].decode(errors="replace")
+                message, step, claiming = text.split("\0")
+                found[message] = At(step, claiming)
         return found
+
+
+def is_at(message: str, at: At | None, ref: MessageRef) -> bool:
+    """Whether a child that was given a message is at a step, or may be."""
+    return ref.celery_id == message or (at is not None and (ref.celery_id == at.step or ref.step.run_id == at.claiming))
+
+
+class Known(Protocol):
+    """What is known of how long calls take."""
+
+    def note(self, target: str, seconds: float) -> None:
+        """One more call has ended."""
+        ...
+
+    def short(self) -> frozenset[str]:
+        """Return what was called lately and is short."""
+        ...
 
 
 class Durations:
@@ -110,6 +146,10 @@ class Durations:
     def is_short(self, target: str) -> bool:
         """Whether calls have been short. Of what has not been called it is not known, so they are not."""
         return self._known.get(target, SHORT_S + 1) <= SHORT_S
+
+    def short(self) -> frozenset[str]:
+        """Return what was called lately and is short."""
+        return frozenset(each for each in islice(reversed(self._known), _MOST_TOLD) if self.is_short(each))
 
 
 class Courier(Protocol):
@@ -132,6 +172,14 @@ class Next(NamedTuple):
     request: dict[str, Any]
 
 
+class _Kept(NamedTuple):
+    """What a child goes on with, what the message before carried of its chain, and whether it is claimed."""
+
+    dispatch: Dispatch
+    following: Sequence[Any]
+    claimed: bool
+
+
 class Continuation:
     """What one pool child goes on with. Its bodies run one after the other on one thread.
 
@@ -140,7 +188,8 @@ class Continuation:
         send: Publishes what was kept and cannot be done here after all.
         leaving: Whether the worker was told to go.
         for_s: For how long after a message it may begin with others.
-        is_short: Whether calls of what a step names are short; default as they were in this process.
+        durations: What is known of how long calls take; default what this process has seen.
+        give_back: Gives back what was claimed with a record and is not begun here.
         received: Hears of each message that was taken, by its queue.
     """
 
@@ -154,68 +203,83 @@ class Continuation:
         leaving: Callable[[], bool],
         *,
         for_s: float = CONTINUE_S,
-        is_short: Callable[[str], bool] | None = None,
+        durations: Known | None = None,
+        give_back: Callable[[], object] = lambda: None,
         received: Callable[[str], object] = lambda _queue: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._board, self._row, self._traces = board, row, traces
         self._send, self._courier, self._leaving = send, courier, leaving
         self._for_s, self._monotonic = for_s, monotonic
-        self._durations = Durations()
-        self._received = received
-        self._is_short = is_short or self._durations.is_short
+        self._durations = Durations() if durations is None else durations
+        self._received, self._give_back = received, give_back
+        self._message = ""
+        """The Celery id of the message that the child was given."""
         self._until: float | None = None
-        self._kept: tuple[Dispatch, Sequence[Any]] | None = None
+        self._kept: _Kept | None = None
 
-    def keep(
-        self, claimed: Claimed, seconds: float, dispatches: Sequence[Dispatch], following: Sequence[Any]
-    ) -> Sequence[Dispatch]:
-        """A claim was recorded: keep one of what it hands on, if there is one to go on with; return the others."""
-        self._durations.note(claimed.row.target, seconds)
-        if self._kept is not None or not dispatches or not self._goes_on():
-            return dispatches
-        for at, each in enumerate(dispatches):
-            if self._may_follow(claimed, each):
-                self._kept = each, following
-                return [*dispatches[:at], *dispatches[at + 1 :]]
-        return dispatches
+    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
+        """A claim is about to be recorded: say what may be claimed with that, and on the board that it may happen."""
+        row, at = claimed.row, claimed.claim.ref
+        if row.task in self._traces:
+            self._durations.note(row.target, seconds)
+        longest = MessageRef(at.step._replace(n=_HIGHEST), _HIGHEST).celery_id
+        if not self._goes_on() or not self._board.has_room_for(self._message, longest, at.step.run_id):
+            return None
+        self._board.write(self._row, self._message, at.celery_id, at.step.run_id)
+        return Onward(worker, row.queue, row.priority, self._durations.short())
+
+    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[Any]) -> Sequence[Dispatch]:
+        """A claim was recorded: keep what was claimed with it, or one of what it hands on; return the others."""
+        if recorded.onward is not None:
+            self._kept = _Kept(recorded.onward[0], following, claimed=True)
+            self._board.write(self._row, self._message, recorded.onward[0].ref.celery_id)
+            return recorded.dispatches
+        if not recorded.dispatches or not self._goes_on():
+            return recorded.dispatches
+        onward = Onward("", claimed.row.queue, claimed.row.priority, self._durations.short())
+        split = onward.split(claimed.claim.ref.step.run_id, recorded.dispatches)
+        if split is None:
+            return recorded.dispatches
+        self._kept = _Kept(split[0], following, claimed=False)
+        return split[1]
 
     def _goes_on(self) -> bool:
-        if self._until is None or not self._board.may_continue or self._leaving():
+        if self._until is None or self._kept is not None or not self._board.may_continue or self._leaving():
             return False
         return self._monotonic() < self._until
-
-    def _may_follow(self, claimed: Claimed, dispatch: Dispatch) -> bool:
-        return (
-            dispatch.ref.step.run_id == claimed.claim.ref.step.run_id
-            and dispatch.queue == claimed.row.queue
-            and dispatch.priority <= claimed.row.priority
-            and dispatch.timeout_s is None
-            and dispatch.task in self._traces
-            and self._is_short(dispatch.target)
-        )
 
     def trace(self, trace: Callable[..., Any], uuid: str, args: Any, kwargs: Any, request: dict[str, Any]) -> Any:
         """Run a task of a message as Celery does, and then what was kept or what waits."""
         if not (self._board.may_continue and request.get(HEADER) and request.get("timelimit") in _NO_LIMITS):
             return trace(uuid, args, kwargs, request)
-        self._until = self._monotonic() + self._for_s
-        self._kept = None  # what tore this process out of a body before is found by those who look for lost messages
-        answer = trace(uuid, args, kwargs, request)
-        while (following := self._next(uuid, request)) is not None:
-            self._board.write(self._row, uuid, following.celery_id)
-            self._traces[following.task](following.celery_id, [], {}, following.request)
-        self._until = None
-        self._board.clear(self._row)
+        self._until, self._message = self._monotonic() + self._for_s, uuid
+        self._kept = None
+        try:
+            answer = trace(uuid, args, kwargs, request)
+            while (following := self._next(uuid, request)) is not None:
+                self._board.write(self._row, uuid, following.celery_id)
+                self._traces[following.task](following.celery_id, [], {}, following.request)
+        except Exception:
+            self._end()
+            raise
+        self._end()
         return answer
+
+    def _end(self) -> None:
+        """The message is done with. What ends the process does not come here: the parent reads what it was at."""
+        self._until = self._kept = None
+        self._give_back()
+        self._board.clear(self._row)
 
     def _next(self, uuid: str, request: Mapping[str, Any]) -> Next | None:
         kept, self._kept = self._kept, None
         if kept is not None:
-            dispatch, following = kept
-            if self._board.has_room_for(uuid, dispatch.ref.celery_id):
-                return _of_dispatch(request, dispatch, following)
-            self._send([dispatch])
+            if kept.dispatch.task in self._traces and self._board.has_room_for(uuid, kept.dispatch.ref.celery_id):
+                return _of_dispatch(request, kept.dispatch, kept.following)
+            if kept.claimed:
+                return None  # it is given back in a moment
+            self._send([kept.dispatch])
         about: Mapping[str, str | None] = request.get("delivery_info") or {}
         queue = about.get("routing_key")
         taken = self._courier.take(queue) if queue and self._goes_on() else None
@@ -249,8 +313,9 @@ def _of_message(request: Mapping[str, Any], message: Envelope) -> Next | None:
     return Next(headers["task"], headers["id"], made)
 
 
-def continue_in_child(app: Celery, cycle: Cycle, courier: Courier, board: Board, leaving: Callable[[], bool]) -> None:
+def continue_in_child(app: Celery, adapter: Adapter, courier: Courier, board: Board) -> None:
     """Let this process, a child of a pool, continue: in front of Celery's tracers, when these have been made."""
+    cycle = adapter.cycle
     row = board.place(getattr(current_process(), "index", None))
     tasks: Mapping[str, Any] = app.tasks
     traces = {name: task.__trace__ for name, task in tasks.items() if _may_be_begun(task, cycle)}
@@ -261,8 +326,9 @@ def continue_in_child(app: Celery, cycle: Cycle, courier: Courier, board: Board,
         if cycle.observe is not None:
             cycle.observe([Sample(Measure.RECEIVED, 1, (queue,))])
 
-    continuation = Continuation(board, row, traces, cycle.send, courier, leaving, received=received)
-    cycle.keep = continuation.keep
+    cycle.going_on = continuation = Continuation(
+        board, row, traces, cycle.send, courier, adapter.leaving, received=received, give_back=adapter.leave_ahead
+    )
     for name, trace in traces.items():
         tasks[name].__trace__ = partial(continuation.trace, trace)
 

@@ -13,7 +13,7 @@ from orchestra.errors import BrokerUnavailable
 from orchestra.model.ids import MessageRef
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.runtime.observing import Measure, Observe, Sample, of_claim, of_record
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded, Refused, Store
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded, Refused, Store
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,27 @@ class Publisher(Protocol):
         ...
 
 
-Keep = Callable[[Claimed, float, Sequence[Dispatch], Sequence[object]], Sequence[Dispatch]]
-"""Gets a claim that was recorded, how many seconds it took, and what it hands on; returns what is to be published."""
+class GoingOn(Protocol):
+    """Chooses what this process goes on with by itself, of what a record hands on."""
+
+    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
+        """A claim is about to be recorded whose body took so long: say what may be claimed with that."""
+        ...
+
+    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[object]) -> Sequence[Dispatch]:
+        """It was recorded: return what is to be published."""
+        ...
+
+
+class HandsOnAll:
+    """Goes on with nothing."""
+
+    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
+        """Nothing is claimed with a record."""
+
+    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[object]) -> Sequence[Dispatch]:
+        """Everything is published."""
+        return recorded.dispatches
 
 
 class Cycle:
@@ -54,8 +73,8 @@ class Cycle:
         self.store, self.publisher, self.clock, self.worker = store, publisher, clock, worker
         self.observe: Observe | None = None
         """Told what happens; set before the first claim."""
-        self.keep: Keep = _hand_on_all
-        """Chooses what this process goes on with by itself, of what a record hands on; set before the first claim."""
+        self.going_on: GoingOn = HandsOnAll()
+        """Set before the first claim."""
 
     def claim(self, message: MessageRef) -> Claimed | Refused:
         """Take the step that a message names, or learn why not."""
@@ -71,13 +90,16 @@ class Cycle:
         retry = RetryPolicy.from_json(dict(row.retry)) if row.retry else ONCE
         change = decide(outcome, name=claimed.name, attempts=claimed.attempts, crashes=claimed.crashes, retry=retry)
         now, begun = self.clock(), time.perf_counter()
-        recorded = self.store.record(claimed.claim, change, now)
+        seconds = 0.0 if claimed.started_at is None else now - claimed.started_at
+        onward = self.going_on.onward(claimed, seconds, self.worker)
+        recorded = self.store.record(claimed.claim, change, now, onward)
         if self.observe is not None:
             took_s = time.perf_counter() - begun
             self.observe(of_record(claimed, None if recorded is None else change, now, took_s))
+            if recorded is not None and recorded.onward is not None:
+                self.observe(of_claim(recorded.onward[1], now))
         if recorded is not None:
-            began_at = now if claimed.started_at is None else claimed.started_at
-            self.send(self.keep(claimed, now - began_at, recorded.dispatches, following), following)
+            self.send(self.going_on.keep(claimed, recorded, following), following)
         return recorded
 
     def vanish(self, claim: ClaimRef, reason: str) -> Recorded | None:
@@ -122,9 +144,3 @@ class Cycle:
     def _hand_on(self, recorded: Recorded | None) -> None:
         if recorded is not None:
             self.send(recorded.dispatches)
-
-
-def _hand_on_all(
-    _claimed: Claimed, _seconds: float, dispatches: Sequence[Dispatch], _following: Sequence[object]
-) -> Sequence[Dispatch]:
-    return dispatches

@@ -14,7 +14,17 @@ from orchestra.engine.outcome import Change, Completed, Expanded
 from orchestra.errors import StoreUnavailable
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.loop import Pause, pause
-from orchestra.store.contract import MOST_TOGETHER, Claimed, ClaimRef, Recorded, Refused, Store, ToClaim, ToRecord
+from orchestra.store.contract import (
+    MOST_TOGETHER,
+    Claimed,
+    ClaimRef,
+    Onward,
+    Recorded,
+    Refused,
+    Store,
+    ToClaim,
+    ToRecord,
+)
 
 Answer = Claimed | Refused | Recorded | None
 _LARGE = 16_384
@@ -55,10 +65,11 @@ class GroupingStore:
         """See the contract."""
         return cast("Claimed | Refused", self._make(ToClaim(message, worker, now)))
 
-    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
-        """See the contract."""
-        if isinstance(change, Expanded) or (isinstance(change, Completed) and len(change.output) > _LARGE):
-            return self._store.record(claim, change, now)
+    def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
+        """See the contract. Who goes on by itself is alone in its process."""
+        large = isinstance(change, Expanded) or (isinstance(change, Completed) and len(change.output) > _LARGE)
+        if large or onward is not None:
+            return self._store.record(claim, change, now, onward)
         return cast("Recorded | None", self._make(ToRecord(claim, change, now)))
 
     def _begin(self) -> None:

@@ -12,17 +12,19 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from celery.worker import state
 
+from orchestra.errors import StoreUnavailable
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.stopping import carries_step
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.1
-_LAST_WORDS_S = 1.0
+LAST_WORDS_S = 1.0
 """How long bodies that were given back may take to end where the pool cannot end them."""
 _REASON = "its worker was told to go"
 
@@ -41,14 +43,33 @@ class Notice:
         return bool(self._page[0])
 
 
+class Bodies(Protocol):
+    """What a worker that leaves still runs."""
+
+    def end(self) -> int:
+        """End the bodies of steps as far as that can be done.
+
+        Returns how many run on that cannot be ended, where nothing else keeps the worker.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Acknowledge their messages: the process ends with them, and what they carried has been given back."""
+        ...
+
+
+Wait = Callable[[threading.Event, float], object]
+"""Waits until an event is set, or for so many seconds."""
+
+
 class Leaving:
     """The way out of one worker.
 
     Args:
         grace_s: How long bodies may go on after the worker was told to go.
-        forks: Whether bodies run in children, which can be killed.
         release: Gives the lease back.
         leave: Ends the process where a body on one of its own threads would keep it.
+        start: Lets something run beside the worker's loop.
     """
 
     def __init__(
@@ -57,21 +78,22 @@ class Leaving:
         notice: Notice,
         *,
         grace_s: float,
-        forks: bool,
         release: Callable[[], object],
         leave: Callable[[], object] = lambda: _leave_at_once(),
+        start: Callable[[Callable[[], None]], object] = lambda way_out: _start(way_out),
+        wait: Wait = threading.Event.wait,
     ) -> None:
-        self._cycle, self._notice, self.grace_s, self._forks = cycle, notice, grace_s, forks
-        self._release, self._leave = release, leave
+        self._cycle, self._notice, self.grace_s = cycle, notice, grace_s
+        self._release, self._leave, self._start, self._wait = release, leave, start, wait
         self._enough, self._over = threading.Event(), threading.Event()
         self._begun = False
 
-    def begin(self, pool: Any) -> None:
+    def begin(self, bodies: Bodies) -> None:
         """The worker was told to go. A second time does nothing."""
         if not self._begun:
             self._begun = True
             self._notice.give()
-            threading.Thread(target=self._see_to_it, args=[pool], name="orchestra-leaving", daemon=True).start()
+            self._start(partial(self._see_to_it, bodies))
 
     def hurry(self) -> None:
         """The grace period is over."""
@@ -84,15 +106,20 @@ class Leaving:
         if self._begun:
             self._give_back()
 
-    def _see_to_it(self, pool: Any) -> None:
-        self._enough.wait(self.grace_s)
+    def _see_to_it(self, bodies: Bodies) -> None:
+        self._wait(self._enough, self.grace_s)
         waited = 0.0
         while not self._over.is_set():
             self._give_back()
-            running = self._end_bodies(pool)
-            if not self._forks and waited >= _LAST_WORDS_S and running and all(map(carries_step, running)):
-                self._leave_them(running)
-            self._over.wait(_LOOK_EVERY_S)
+            running_on = bodies.end()
+            if running_on and waited >= LAST_WORDS_S:
+                logger.warning(
+                    "%d bodies run on that cannot be ended; they are left behind with the process", running_on
+                )
+                bodies.abandon()
+                self._release()
+                self._leave()
+            self._wait(self._over, _LOOK_EVERY_S)
             waited += _LOOK_EVERY_S
 
     def _give_back(self) -> None:
@@ -103,31 +130,42 @@ class Leaving:
                 for claim in self._cycle.store.held(self._cycle.worker)
                 if self._cycle.give_back(claim, _REASON) is not None
             ]
+        except StoreUnavailable as error:
+            logger.warning("What this worker holds cannot be given back now: %s", error)
+            return
         except Exception:
             logger.exception("What this worker holds could not be given back; another look follows")
             return
         if given:
             logger.warning("%d steps did not end within %g s and are given back", len(given), self.grace_s)
 
-    def _end_bodies(self, pool: Any) -> list[Any]:
-        """End the bodies of steps as far as the pool can, and return all requests that it is still busy with."""
+
+class PoolBodies:
+    """The bodies in a pool of Celery.
+
+    Args:
+        forks: Whether they run in children, which can be killed.
+    """
+
+    def __init__(self, pool: Any, *, forks: bool) -> None:
+        self._pool, self._forks = pool, forks
+
+    def end(self) -> int:
+        """Kill the children, or have the pool end its jobs if it can."""
         running = list(state.active_requests)
         for request in filter(carries_step, running):
             with suppress(NotImplementedError, ProcessLookupError, TypeError):
                 if self._forks:
                     os.kill(request.worker_pid, signal.SIGKILL)
                 else:
-                    pool.terminate_job(request.worker_pid)
-        return running
+                    self._pool.terminate_job(request.worker_pid)
+        return 0 if self._forks or not all(map(carries_step, running)) else len(running)
 
-    def _leave_them(self, running: list[Any]) -> None:
-        """Go, although bodies run: no thread can be ended from outside."""
-        logger.warning("%d bodies run on that cannot be ended; they are left behind with the process", len(running))
-        for request in running:
+    def abandon(self) -> None:
+        """Acknowledge the messages of those that are active."""
+        for request in list(state.active_requests):
             with suppress(Exception):  # a message that is not acknowledged costs a look at it later, and nothing else
                 request.message.ack()
-        self._release()
-        self._leave()
 
 
 def return_messages() -> None:
@@ -137,6 +175,10 @@ def return_messages() -> None:
             request.acknowledged = True
             with suppress(Exception):  # the connection may be gone, and the message with it to somebody else
                 request.message.requeue()
+
+
+def _start(way_out: Callable[[], None]) -> None:
+    threading.Thread(target=way_out, name="orchestra-leaving", daemon=True).start()
 
 
 def _leave_at_once() -> None:

@@ -48,10 +48,12 @@ Observe = Callable[[Sequence[Sample]], None]
 """Takes samples: quickly, from any thread and any process of a worker, raising nothing."""
 
 
-def of_claim(claimed: Claimed, now: float, took_s: float) -> list[Sample]:
-    """Return what a claim says."""
+def of_claim(claimed: Claimed, now: float, took_s: float | None = None) -> list[Sample]:
+    """Return what a claim says; ``took_s`` is None where it was made with the record before."""
     row = claimed.row
-    found = [Sample(Measure.STORE, took_s, ("claim",)), Sample(Measure.STARTED, 1, (row.queue, row.target))]
+    found = [Sample(Measure.STARTED, 1, (row.queue, row.target))]
+    if took_s is not None:
+        found.append(Sample(Measure.STORE, took_s, ("claim",)))
     if claimed.ready_at is not None:
         found.append(Sample(Measure.LAG, max(0.0, now - claimed.ready_at), (row.queue,)))
     return found

@@ -40,6 +40,7 @@ from orchestra.store.values import (
     Dispatch,
     Lease,
     NewRun,
+    Onward,
     Recorded,
     Refused,
     RunFilter,
@@ -94,7 +95,7 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         """Set numbers aside for steps and joins that will be added to a run; returns the first of each."""
         ...
 
-    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+    def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
         """Record what a claim came to: outcome, joins, releases, run end and events; None when superseded.
 
         Superseded means that the step is no longer RUNNING under this claim. Nothing changes then.
@@ -105,7 +106,9 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         turned into goes on meanwhile like a run that continues. The fallback of a map is for each of its parts.
         ``Expanded`` adds steps; their parent is WAITING until the last of them have ended, and takes their output.
         Last, for a parent and for a run, are steps that feed nothing, or only joins of *any*, which may not wait.
-        Every record also refills the windows that it made room in.
+        Every record also refills the windows that it made room in. That of a completion may claim, in the same
+        transaction and as ``claim`` would do it next, the first step that it hands on and that ``onward`` takes; stores
+        may leave that out.
         """
         ...
 
@@ -309,6 +312,7 @@ __all__ = [
     "Jobs",
     "Lease",
     "NewRun",
+    "Onward",
     "Recorded",
     "Refused",
     "RunFilter",

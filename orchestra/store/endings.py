@@ -15,7 +15,7 @@ _NOT_TAKEN = ErrorInfo("NotTaken", "not run, because no way into it was taken")
 
 Arriving = tuple[Hot, Way, frozenset[int]]
 """A step that has ended: how, and the joins whose condition on its output does not hold."""
-Onward = tuple[list[Arriving], WorkflowStatus | None]
+Aftermath = tuple[list[Arriving], WorkflowStatus | None]
 """What ended because of a change and has to be counted, and how the run ended, if it did."""
 
 
@@ -34,7 +34,7 @@ def fall_back(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo | No
     effects.released([(n, queue)])
 
 
-def failed(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo, about: Mapping[str, object]) -> Onward:
+def failed(tx: Transaction, effects: Effects, hot: Hot, error: ErrorInfo, about: Mapping[str, object]) -> Aftermath:
     """A step failed for good: end the run, or let go on what does not depend on it.
 
     What something with a fallback turned into goes on as well, since that one will not have failed.
@@ -111,7 +111,7 @@ def shut(tx: Transaction, effects: Effects, joins: Sequence[int]) -> WorkflowSta
     return settle(tx, effects, [(each, Way.DEAD, frozenset[int]()) for each in skipped])
 
 
-def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozenset[int]) -> Onward:
+def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozenset[int]) -> Aftermath:
     """Count a step that has ended with its parent or with its run."""
     if is_last(hot.feeds):
         if hot.parent is None:
@@ -129,7 +129,7 @@ def _count(tx: Transaction, effects: Effects, hot: Hot, way: Way, dead: frozense
 
 def gather(
     tx: Transaction, effects: Effects, parent: int, broken: int, collects: int | None, dead: frozenset[int]
-) -> Onward:
+) -> Aftermath:
     """All parts of a step have ended: so has it, with their output."""
     if broken:
         return _break(tx, effects, parent, ErrorInfo("PartsFailed", f"{broken} of its parts did not complete"))
@@ -145,7 +145,7 @@ def gather(
     return [(hot, Way.LIVE, dead)], None
 
 
-def _break(tx: Transaction, effects: Effects, parent: int, error: ErrorInfo) -> Onward:
+def _break(tx: Transaction, effects: Effects, parent: int, error: ErrorInfo) -> Aftermath:
     """Parts of a step did not complete: it has failed, unless it has a fallback."""
     waiting = tx.waiting_step(effects.run_id, parent)
     if waiting is None:

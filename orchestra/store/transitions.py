@@ -20,10 +20,21 @@ from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus as S
 from orchestra.model.status import WorkflowStatus
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused, ToClaim, ToRecord
+from orchestra.store.contract import (
+    Claimed,
+    ClaimRef,
+    Created,
+    Dispatch,
+    NewRun,
+    Onward,
+    Recorded,
+    Refused,
+    ToClaim,
+    ToRecord,
+)
 from orchestra.store.effects import Effects, Window, fill
 from orchestra.store.endings import (
-    Onward,
+    Aftermath,
     count_run,
     end_early,
     end_run,
@@ -140,7 +151,9 @@ def announce(tx: Transaction, worker: str, started_before: float, now: float) ->
     return len(started)
 
 
-def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float) -> Recorded | None:
+def record(
+    tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float, onward: Onward | None = None
+) -> Recorded | None:
     """See the contract."""
     run_id = claim.ref.step.run_id
     tx.lock_run(run_id, alone=_reaches_far(change))
@@ -169,7 +182,19 @@ def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now
         _blame_job(tx, effects, change.error)
     parent = claim.ref.celery_id
     dispatches = [replace(each, parent=parent) if each.ref.step.run_id == run_id else each for each in effects.commit()]
-    return Recorded(dispatches, ended_run)
+    recorded = Recorded(dispatches, ended_run)
+    if onward is None or not isinstance(change, Completed):
+        return recorded
+    return _claiming(tx, recorded, run_id, onward, now)
+
+
+def _claiming(tx: Transaction, recorded: Recorded, run_id: str, onward: Onward, now: float) -> Recorded:
+    """Claim of what a record hands on what its worker goes on with."""
+    split = onward.split(run_id, recorded.dispatches)
+    claimed = None if split is None else claim(tx, split[0].ref, onward.worker, now)
+    if split is None or not isinstance(claimed, Claimed):
+        return recorded
+    return replace(recorded, dispatches=split[1], onward=(split[0], claimed))
 
 
 def _blame_job(tx: Transaction, effects: Effects, error: ErrorInfo) -> None:
@@ -207,7 +232,7 @@ def _ending(change: Change, now: float) -> Ending:
             assert_never(change)
 
 
-def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> Onward:
+def _follow_up(tx: Transaction, effects: Effects, hot: Hot, change: Change) -> Aftermath:
     about: dict[str, object] = {"name": hot.name, "attempt": hot.attempts}
     match change:
         case Completed(_output, dead):

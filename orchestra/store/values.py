@@ -120,6 +120,38 @@ class Recorded:
 
     dispatches: Sequence[Dispatch] = ()
     ended_run: WorkflowStatus | None = None
+    onward: tuple[Dispatch, Claimed] | None = None
+    """What was claimed in the same transaction, if that was asked for. It is none of the dispatches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """What a worker goes on with by itself, of what a record hands on: it is claimed with the record.
+
+    That is the first step of the same run and queue which is not less urgent, has no time limit of its own, and calls
+    one of the targets.
+    """
+
+    worker: str
+    queue: str
+    priority: int
+    targets: frozenset[str]
+
+    def split(self, run_id: str, dispatches: Sequence[Dispatch]) -> tuple[Dispatch, list[Dispatch]] | None:
+        """Return what it goes on with after a record of that run, and the others; None if there is nothing."""
+        for at, each in enumerate(dispatches):
+            if self._takes(run_id, each):
+                return each, [*dispatches[:at], *dispatches[at + 1 :]]
+        return None
+
+    def _takes(self, run_id: str, dispatch: Dispatch) -> bool:
+        return (
+            dispatch.ref.step.run_id == run_id
+            and dispatch.queue == self.queue
+            and dispatch.priority <= self.priority
+            and dispatch.timeout_s is None
+            and dispatch.target in self.targets
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,8 @@ class Watched:
             finally:
                 with self._lock:
                     self._writing -= 1
-                    alone = alone and number == self._writes and name != "together"
+                    several = name == "together" or (name == "record" and args[3:] not in ((), (None,)))
+                    alone = alone and number == self._writes and not several
                     for run_id in self._concerned(name, args):
                         self._look(run_id, step_by_step=alone)
 

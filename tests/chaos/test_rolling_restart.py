@@ -1,13 +1,13 @@
 """A rolling restart: workers are told to go one by one under load, and nothing is lost and nothing run twice."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestra import Task, Workflow
-from tests.bodies import nap_of
+from tests.bodies import await_of, nap_of
 from tests.cluster import Cluster
 from tests.processes import wait_until
 
@@ -18,29 +18,48 @@ SIZES = [
 WORKERS = 4
 
 
-@pytest.fixture(params=["redis", pytest.param("rabbitmq", marks=pytest.mark.soak)])
+SERVERS = [
+    ("redis", "sqlite"),
+    pytest.param(("redis", "postgresql"), marks=pytest.mark.soak),
+    pytest.param(("redis", "redis"), marks=pytest.mark.soak),
+    pytest.param(("rabbitmq", "postgresql"), marks=pytest.mark.soak),
+]
+POOLS = [
+    pytest.param(("prefork", nap_of), id="prefork"),
+    pytest.param(("threads", nap_of), id="threads", marks=pytest.mark.soak),
+    pytest.param(("asyncio", await_of), id="asyncio", marks=pytest.mark.soak),
+]
+
+
+@pytest.fixture(params=SERVERS, ids=lambda pair: "-".join(pair))
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
-    with Cluster(tmp_path, request.getfixturevalue(f"{request.param}_url"), queue="rolling") as made:
+    broker, store = request.param
+    urls = {"sqlite": None, "postgresql": "postgres_store_url", "redis": "redis_url"}
+    store_url = urls[store] and request.getfixturevalue(urls[store])
+    with Cluster(tmp_path, request.getfixturevalue(f"{broker}_url"), queue=f"rolling-{store}", store=store_url) as made:
         yield made
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", SIZES)
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.soak)])
-def test_nothing_is_lost_and_nothing_runs_twice(cluster: Cluster, count: int, pool: str) -> None:
-    options = ("--pool", pool, "--concurrency", "4")
+@pytest.mark.parametrize("pool", POOLS)
+def test_nothing_is_lost_and_nothing_runs_twice(
+    cluster: Cluster, count: int, pool: tuple[str, Callable[..., object]]
+) -> None:
+    name_of_pool, body = pool
+    options = ("--pool", name_of_pool, "--concurrency", "4")
     workers = [cluster.worker(*options) for _ in range(WORKERS)]
     orch = cluster.orchestrator()
     names = [f"n{at}" for at in range(count)]
     run = orch.submit_workflow(
-        Workflow("rolling", [Task(name, nap_of, kwargs={"name": name, "seconds": 0.1}) for name in names])
+        Workflow("rolling", [Task(name, body, kwargs={"name": name, "seconds": 0.1}) for name in names])
     )
     for at in range(WORKERS):
         wait_until(lambda: len(cluster.notes("n")) > at * count // 4, 60, "work to go on")  # noqa: B023
         told = time.monotonic()
         workers[at].popen.terminate()
         assert workers[at].wait(20) == 0
-        print(f"worker {at} of {pool} was gone after {time.monotonic() - told:.1f} s")
+        print(f"worker {at} of {name_of_pool} was gone after {time.monotonic() - told:.1f} s")
         workers[at] = cluster.worker(*options)
     run.wait(120)
     ended = time.time()

@@ -18,9 +18,22 @@ from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.record import ErrorInfo
 from orchestra.model.retry import RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Recorded, RunFilter, Store
+from orchestra.store.contract import (
+    Claimed,
+    ClaimRef,
+    Created,
+    Dispatch,
+    Lease,
+    NewRun,
+    Onward,
+    Recorded,
+    RunFilter,
+    Store,
+)
 from orchestra.store.redis.store import RedisStore
 from orchestra.store.sql.store import SqlStore
+from orchestra.testing.clock import Clock
+from orchestra.testing.contract.desk import Desk, graph
 
 SEEDS = 200
 WORKERS = ("w1@host/aa", "w2@host/bb", "w3")
@@ -137,10 +150,16 @@ class Pair:
     def record(self) -> None:
         if not self.claims:
             return
-        claimed, _worker = self.random.choice(self.claims)
+        claimed, worker = self.random.choice(self.claims)
         if self.random.random() < 0.9:
             self.claims = [each for each in self.claims if each[0] is not claimed]
-        self.heard(self.both("record", claimed.claim, self.change(claimed), self.now), claimed.claim)
+        onward = None
+        if self.random.random() < 0.4:
+            onward = Onward(worker, claimed.row.queue, self.random.choice([5, 3]), frozenset({"module:name"}))
+        recorded = self.both("record", claimed.claim, self.change(claimed), self.now, onward)
+        self.heard(recorded, claimed.claim)
+        if recorded is not None and recorded.onward is not None:
+            self.claims.append((recorded.onward[1], worker))
 
     def change(self, claimed: Claimed) -> Change:
         error = ErrorInfo("ValueError", "bad " * self.random.choice([0, 1, 200]) + "ü", "trace/\n", ("ValueError",))
@@ -253,8 +272,8 @@ def comparable(value: Any) -> Any:
     match value:
         case KeyConflict():
             return str(value)
-        case Recorded(dispatches, ended):
-            return comparable(dispatches), ended
+        case Recorded(dispatches, ended, onward):
+            return comparable(dispatches), ended, comparable(onward and onward[0]), comparable(onward and onward[1])
         case Created(run_id, dispatches, existing):
             return run_id, comparable(dispatches), existing
         case Dispatch():
@@ -300,3 +319,22 @@ def check_seed(redis_url: str, seed: int, operations: int = 60) -> None:
     pair.look_at_events()
     with_sql.close()
     with_redis.close()
+
+
+def test_a_record_whose_answer_got_lost_says_again_what_was_claimed_with_it(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = RedisStore(f"{redis_url}?prefix=asked-again")
+    desk = Desk(store, Clock())
+    run_id = "it's 100% [odd].*"
+    desk.create(graph([], [0], [0]), id=run_id)
+    claimed = desk.claim(run_id, 0)
+    monkeypatch.setattr(store._connection, "token", lambda: "the same")  # pyright: ignore[reportPrivateUsage]
+    onward = Onward("w1", "q", 5, frozenset({"m:agent1"}))
+    first, again = (store.record(claimed.claim, Completed("1"), desk.clock(), onward) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert first.onward is not None
+    assert again.onward is not None
+    assert (first.onward[0], first.onward[1].claim) == (again.onward[0], again.onward[1].claim)
+    assert ([each.ref.step.n for each in first.dispatches], again.dispatches) == ([2], [])

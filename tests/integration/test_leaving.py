@@ -1,9 +1,11 @@
 """Workers are told to stop: they finish what they can, and give back the rest, which is nobody's crash."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestra import Task, TaskStatus
@@ -102,3 +104,19 @@ def test_a_message_whose_body_has_not_begun_goes_back_at_once(cluster: Cluster) 
     for task in others:
         assert task.wait(30).status is TaskStatus.COMPLETED
     assert worker.alive
+
+
+def test_a_child_that_is_about_to_begin_keeps_nobody_waiting_who_does_not_expect_it(cluster: Cluster) -> None:
+    worker = cluster.worker("--pool", "prefork", "--concurrency", "1")
+    (child,) = psutil.Process(worker.pid).children()
+    child.suspend()
+    task = cluster.orchestrator().submit(bodies.echo, "late")
+    worker.wait_for("received")
+    time.sleep(0.2)  # until it is on its way to the child
+    worker.popen.terminate()
+    worker.wait_for("shutdown")
+    time.sleep(0.5)  # until it has given up what its child has not begun
+    child.resume()
+    assert worker.wait(10) == 0
+    # Whether the child had been given it by then is chance.
+    assert step(cluster, task) in ((TaskStatus.COMPLETED, 1, 1, 0), (TaskStatus.QUEUED, 0, 0, 0))

@@ -10,9 +10,9 @@ import pytest
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.status import TaskStatus
-from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, Board, Continuation, Durations
+from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, At, Board, Continuation, Durations, is_at
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded
 
 REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None, "delivery_info": {"routing_key": "q"}}
 
@@ -29,9 +29,17 @@ class Child:
         self.next: list[Dispatch] = []
         self.seconds = 0.001
         self.queue: list[dict[str, Any]] = []
+        self.claims = False
+        self.boards: list[dict[str, At]] = []
+        """What the parent read while something was recorded."""
+        self.given_back = 0
         self.continuation = Continuation(
-            self.board, 1, {"step": self.run}, self.sent.extend, self, lambda: self.leaving, monotonic=lambda: self.now
-        )
+            self.board, 1, {"step": self.run}, self.sent.extend, self, lambda: self.leaving,
+            monotonic=lambda: self.now, give_back=self.give_back,
+        )  # fmt: skip
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
     def take(self, queue: str) -> tuple[str, dict[str, Any]] | None:
         assert queue == "q"
@@ -48,17 +56,28 @@ class Child:
     def body(self, uuid: str) -> str:
         self.ran.append(uuid)
         following, self.next = self.next[:1], self.next[1:]
-        self.sent += self.continuation.keep(claimed(), self.seconds, following, ())
+        self.record(following)
         self.now += self.seconds
         return f"answer of {uuid}"
+
+    def record(self, handed_on: list[Dispatch]) -> None:
+        """Record the body that has just run, in a store that claims what it is asked to if ``claims``."""
+        onward = self.continuation.onward(claimed(), self.seconds, "w1")
+        recorded = Recorded(handed_on)
+        if self.claims and onward is not None:
+            self.boards.append(self.board.read())
+            split = onward.split("r", handed_on)
+            if split is not None:
+                recorded = Recorded(split[1], onward=(split[0], claimed(split[0].ref.step.n)))
+        self.sent += self.continuation.keep(claimed(), recorded, ())
 
     def handle(self, uuid: str = "message", **request: Any) -> Any:
         return self.continuation.trace(lambda uuid, *_: self.body(uuid), uuid, [], {}, {**REQUEST, **request})
 
 
-def claimed() -> Claimed:
-    row = StepRow(0, "a", "a", "step", "pkg:f", TaskStatus.RUNNING, 5, "q", 0, "{}")
-    return Claimed(ClaimRef(MessageRef(StepRef("r", 0), 0), 1), row, 0, 0)
+def claimed(n: int = 0) -> Claimed:
+    row = StepRow(n, "a", "a", "step", "pkg:f", TaskStatus.RUNNING, 5, "q", 0, "{}")
+    return Claimed(ClaimRef(MessageRef(StepRef("r", n), 0), 1), row, 0, 0)
 
 
 def dispatch(n: int, **other: Any) -> Dispatch:
@@ -83,13 +102,49 @@ def test_it_goes_on_with_what_a_record_hands_on_and_answers_for_the_message(chil
 
 
 def test_one_is_kept_and_the_others_are_sent(child: Child) -> None:
-    kept = child.continuation.keep(claimed(), 0.001, [dispatch(1), dispatch(2)], ())
-    assert kept == [dispatch(1), dispatch(2)]  # there is no message that it belongs to
-    child.continuation.trace(
-        lambda *_: child.sent.extend(child.continuation.keep(claimed(), 0.001, [dispatch(1), dispatch(2)], ())),
-        "message", [], {}, dict(REQUEST),
-    )  # fmt: skip
+    child.record([dispatch(1), dispatch(2)])
+    assert child.sent == [dispatch(1), dispatch(2)]  # there is no message that it belongs to
+    child.sent.clear()
+    child.continuation.trace(lambda *_: child.record([dispatch(1), dispatch(2)]), "message", [], {}, dict(REQUEST))
     assert (child.ran, child.sent) == (["r.1.0"], [dispatch(2)])
+
+
+def test_what_was_claimed_with_a_record_is_gone_on_with(child: Child) -> None:
+    child.claims, child.next = True, [dispatch(1), dispatch(2)]
+    assert child.handle() == "answer of message"
+    assert (child.ran, child.sent) == (["message", "r.1.0", "r.2.0"], [])
+    # Before each record the parent could read of which run another step may be claimed by now.
+    assert [each["message"] for each in child.boards] == [At("r.0.0", "r")] * 3
+    assert child.board.read() == {}
+
+
+def test_what_was_claimed_and_cannot_be_begun_is_given_back(child: Child) -> None:
+    child.claims, child.next = True, [dispatch(1, task="of the user's")]
+    before = child.given_back
+    child.handle()
+    assert (child.ran, child.sent, child.given_back) == (["message"], [], before + 1)
+
+
+def test_an_error_of_the_tracer_gives_back_what_was_claimed(child: Child) -> None:
+    def breaks(*_: Any) -> None:
+        child.record([dispatch(1)])
+        raise ValueError("boom")
+
+    child.claims, before = True, child.given_back
+    with pytest.raises(ValueError, match="boom"):
+        child.continuation.trace(breaks, "message", [], {}, dict(REQUEST))
+    assert (child.ran, child.given_back, child.board.read()) == ([], before + 1, {})
+
+
+def test_what_ends_the_process_leaves_the_board_to_the_parent(child: Child) -> None:
+    def ends(*_: Any) -> None:
+        child.record([dispatch(1)])
+        raise SystemExit
+
+    child.claims = True
+    with pytest.raises(SystemExit):
+        child.continuation.trace(ends, "message", [], {}, dict(REQUEST))
+    assert child.board.read() == {"message": At("r.1.0")}
 
 
 @pytest.mark.parametrize(
@@ -186,10 +241,23 @@ def test_the_parent_reads_what_each_child_is_at() -> None:
     board.write(2, "m2", "s2")
     board.write(1, "m1", "s1a")
     assert board.has_room_for("m1", "s1")
-    assert not board.has_room_for("m1", "s" * 253)
-    assert board.read() == {"m1": "s1a", "m2": "s2"}
+    assert not board.has_room_for("m1", "s" * 251)
+    assert board.has_room_for("m1", "s" * 250)
+    assert board.read() == {"m1": At("s1a"), "m2": At("s2")}
+    board.write(1, "m1", "s" * 250)
+    board.write(2, "m2", "s2", "run")
+    assert board.read() == {"m1": At("s" * 250), "m2": At("s2", "run")}
     board.clear(1)
-    assert board.read() == {"m2": "s2"}
+    assert board.read() == {"m2": At("s2", "run")}
+
+
+def test_a_child_is_at_its_message_at_what_it_goes_on_with_and_at_what_it_may_have_claimed() -> None:
+    step, other = MessageRef(StepRef("r", 1), 0), MessageRef(StepRef("other", 1), 0)
+    assert is_at("r.1.0", None, step)
+    assert is_at("message", At("r.1.0"), step)
+    assert is_at("message", At("r.0.0", "r"), step)
+    assert not is_at("message", At("r.0.0"), step)
+    assert not is_at("message", At("r.0.0", "r"), other)
 
 
 def test_durations_follow_what_is_measured_and_are_bounded() -> None:
@@ -200,6 +268,7 @@ def test_durations_follow_what_is_measured_and_are_bounded() -> None:
     for _ in range(20):
         durations.note("f", 0.001)
     assert durations.is_short("f")
+    assert durations.short() == {"f"}
     for n in range(1001):
         durations.note(f"g{n}", 0.001)
     assert not durations.is_short("f")

@@ -31,6 +31,7 @@ from orchestra.store.contract import (
     Firing,
     Lease,
     NewRun,
+    Onward,
     Recorded,
     Refused,
     RunFilter,
@@ -111,10 +112,10 @@ class MemoryStore:
         with self._transaction() as tx:
             return tx.reserve(run_id, steps, joins)
 
-    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+    def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
         window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.record(tx, claim, change, window, now)
+            return transitions.record(tx, claim, change, window, now, onward)
 
     def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
         window = self._window.at(wanted[0].now)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestra.engine.join import predecessors
-from orchestra.engine.outcome import Change, Expanded, Vanished, decide
+from orchestra.engine.outcome import Change, Completed, Expanded, Vanished, decide
 from orchestra.errors import KeyConflict, StoreUnavailable
 from orchestra.model.event import Event, Wanted
 from orchestra.model.ids import MessageRef, StepRef
@@ -24,6 +24,7 @@ from orchestra.store.contract import (
     Dispatch,
     Lease,
     NewRun,
+    Onward,
     Recorded,
     Refused,
     RunFilter,
@@ -151,9 +152,17 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         first_n, first_join = self._connection.run("reserve", run_id, steps, joins)
         return first_n, first_join
 
-    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+    def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
         arguments = self._recording(claim, change, now)
-        return None if arguments is None else self._recorded(self._connection.run("record", *arguments), claim.ref)
+        if arguments is None:
+            return None
+        if onward is None or not isinstance(change, Completed):
+            return self._recorded(self._connection.run("record", *arguments), claim.ref)
+        targets = "\n".join(("", *onward.targets, ""))
+        answer = self._connection.run(
+            "record_onward", onward.worker, onward.queue, onward.priority, targets, *arguments
+        )
+        return self._recorded(answer, claim.ref, now)
 
     def _recording(self, claim: ClaimRef, change: Change, now: float) -> list[object] | None:
         """Return what the function asks for; None when rows that it needs had no place, since a newer claim stands."""
@@ -186,12 +195,18 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
             return "claim", self._claiming(wanted.message, wanted.worker, wanted.now)
         return "record", self._recording(wanted.claim, wanted.change, wanted.now)
 
-    def _recorded(self, answer: Any, parent: MessageRef | None = None) -> Recorded | None:
+    def _recorded(self, answer: Any, parent: MessageRef | None = None, now: float = 0.0) -> Recorded | None:
         if not answer:
             return None
-        ended, found = answer
+        ended, found, *onward = answer
         self._tell()
-        return Recorded(rows.dispatches_of(found, parent), WorkflowStatus(ended) if ended else None)
+        recorded = Recorded(rows.dispatches_of(found, parent), WorkflowStatus(ended) if ended else None)
+        if len(onward) < 2:  # nothing, or a sign that it was asked again
+            return recorded
+        row, answer = onward
+        (dispatch,) = rows.dispatches_of(row, parent)
+        claimed = self._claimed(dispatch.ref, now, answer)
+        return replace(recorded, onward=(dispatch, claimed)) if isinstance(claimed, Claimed) else recorded
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         state, facts, given = self._fields(claim.ref.step, "sfi")

@@ -25,6 +25,7 @@ from orchestra.store.contract import (
     Firing,
     Lease,
     NewRun,
+    Onward,
     Recorded,
     Refused,
     RunFilter,
@@ -161,15 +162,18 @@ class SqlStore:
     def reserve(self, run_id: str, steps: int, joins: int) -> tuple[int, int]:
         return self._write(lambda tx: tx.reserve(run_id, steps, joins))
 
-    def record(self, claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+    def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
         window = self._window.at(now)
         if not isinstance(change, Completed):
-            return self._write(lambda tx: transitions.record(tx, claim, change, window, now))
+            return self._write(lambda tx: transitions.record(tx, claim, change, window, now, onward))
         whole = self._whole.complete(claim, change, window, now)
         if whole is not None:
             self._tell()
             return whole
-        return self._write(lambda tx: transitions.record(tx, claim, change, window, now), change.output)
+        recorded = self._write(lambda tx: transitions.record(tx, claim, change, window, now, onward), change.output)
+        if recorded is not None and recorded.onward is not None and onward is not None:
+            self._whole.hold(recorded.onward[1], onward.worker, now)
+        return recorded
 
     def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
         window = self._window.at(wanted[0].now)

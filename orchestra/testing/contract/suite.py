@@ -12,6 +12,7 @@ from orchestra.testing.contract.counting import Counting
 from orchestra.testing.contract.creating import Creating
 from orchestra.testing.contract.desk import Desk
 from orchestra.testing.contract.failing import Failing
+from orchestra.testing.contract.going_on import GoingOn
 from orchestra.testing.contract.grouping import Grouping
 from orchestra.testing.contract.growing import Growing
 from orchestra.testing.contract.keeping import Keeping
@@ -30,6 +31,7 @@ class StoreContract(
     Creating,
     Claiming,
     Counting,
+    GoingOn,
     Grouping,
     Growing,
     Failing,

@@ -78,6 +78,11 @@ class Broker:
         """A message is done with."""
         self._unacknowledged.pop(message, None)
 
+    def give_back(self, message: Message) -> None:
+        """A consumer does not want a message after all."""
+        del self._unacknowledged[message]
+        self._world.at(0.0, lambda: self._arrive(message))
+
     def look(self) -> None:
         """A consumer has room again."""
         self._world.at(0.0, self._deliver)

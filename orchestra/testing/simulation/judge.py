@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestra.engine.again import NOT_TAKEN
-from orchestra.engine.outcome import MAX_CRASHES, Change, Completed, Expanded
+from orchestra.engine.outcome import MAX_CRASHES, Change, Completed, Expanded, Reopened
 from orchestra.engine.plan import StepInput
 from orchestra.engine.rows import rows
 from orchestra.model.ids import MessageRef
@@ -14,7 +14,8 @@ from orchestra.model.record import StepRecord
 from orchestra.model.status import AGAIN, FOLLOWS, TERMINAL, WorkflowStatus
 from orchestra.model.status import TaskStatus as S
 from orchestra.runtime.reconciler import INSPECT_S
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Store
+from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, Lease, NewRun, Recorded, Store
+from orchestra.testing.simulation.leavers import Leavers
 from orchestra.testing.simulation.script import ERRORS, Script
 from orchestra.testing.simulation.view import RunView
 from orchestra.testing.simulation.world import START, Process, Violation, World
@@ -50,6 +51,7 @@ class Judge:
         """Claims whose bodies began."""
         self.unheard = 0
         """Crashes that were counted although no body had begun."""
+        self.leavers = Leavers(world, store, self.views, self.holders, self.dropped)
 
     # --- what is seen -------------------------------------------------------------------------------------------
 
@@ -60,8 +62,11 @@ class Judge:
                 self._created(args[0], result)
             case "claim" if isinstance(result, Claimed):
                 self.holders[result.claim] = process
+                self.leavers.claimed(process, result.claim)
                 self._look(args[0].step.run_id, "claim", result.claim)
             case "record":
+                if isinstance(args[1], Reopened) and result is not None:
+                    self.leavers.gave_back(process, args[0])
                 self._recorded(args[0], args[1], result)
             case "vanish":
                 if result is not None:
@@ -80,6 +85,8 @@ class Judge:
                 self.resent.update(each.ref for each in result)
             case "renew":
                 self._renewed(process, args[0])
+            case "release_lease" if result and args[0] == process.name:
+                self.leavers.released(process)
             case "release_lease" if result:
                 self._check_called_dead(process, args[0])
             case _:
@@ -88,6 +95,8 @@ class Judge:
     def reply_lost(self, name: str, result: Any) -> None:
         """Its caller does not know that it was."""
         for each in result if name == "together" else [result]:
+            if isinstance(each, Recorded) and each.onward is not None:
+                self.dropped.add(each.onward[1].claim)
             if isinstance(each, Claimed):
                 self.dropped.add(each.claim)
 
@@ -107,6 +116,7 @@ class Judge:
     def body_starts(self, process: Process, claimed: Claimed) -> None:
         """A body is about to run: it must have been given what its predecessors recorded."""
         self.ran.add(claimed.claim)
+        self.leavers.bodies.add(claimed.claim)
         ref = claimed.claim.ref.step
         view = self.views[ref.run_id]
         given = StepInput.from_json(claimed.row.input)
@@ -125,6 +135,10 @@ class Judge:
         missing = set(wanted) - set(claimed.outputs)
         if missing and not (claimed.row.waits_for is not None and view.joins[claimed.row.waits_for].any):
             raise Violation("7 inputs", f"{claimed.name} starts without the outputs of {sorted(missing)}")
+
+    def body_ends(self, claim: ClaimRef) -> None:
+        """A body is over; what it came to has not been said yet."""
+        self.leavers.bodies.discard(claim)
 
     # --- transactions -------------------------------------------------------------------------------------------
 
@@ -287,6 +301,7 @@ class Judge:
     def _check_reopened(self, claim: ClaimRef) -> None:
         """A claim was reopened: its worker must be dead, have been called so, or not know of it."""
         holder = self.holders[claim]
+        self.leavers.reopened(holder, claim)
         if not holder.alive or claim in self.dropped:
             self.unheard += claim not in self.ran
         elif not holder.called_dead and self._world.now - holder.lapsed_at > LAPSE_S:
@@ -319,7 +334,8 @@ class Judge:
         for ref, count in self.resent.items():
             if count > most:
                 raise Violation("messages are bounded", f"{ref.celery_id} was sent again {count} times")
-        if self._world.weather.calm and self._world.deaths == 0 and self.resent:
+        cut = any(each.cut for each in self._world.processes)
+        if self._world.weather.calm and self._world.deaths == 0 and not cut and self.resent:
             raise Violation("messages are bounded", f"in calm weather {len(self.resent)} steps were sent again")
 
     def _check_outcome(self, view: RunView, record: StepRecord) -> None:

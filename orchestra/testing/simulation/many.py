@@ -57,7 +57,7 @@ def _many(given: argparse.Namespace) -> int:
     began, weather, totals, failed = time.monotonic(), Counter[str](), Counter[str](), 0
     for report in _reports(given):
         totals.update(
-            seeds=1, steps=report.steps, messages=report.published, deaths=report.deaths,
+            seeds=1, steps=report.steps, messages=report.published, deaths=report.deaths, went=report.went,
             refused=report.superseded, innocents=len(report.innocents), unheard=report.unheard,
         )  # fmt: skip
         weather.update(report.weather or ["calm"])

@@ -41,6 +41,8 @@ class Report:
     published: int
     deaths: int
     superseded: int
+    went: int = 0
+    """Workers that were told to go, and went."""
     unheard: int = 0
     """Crashes that were counted for claims whose bodies had not begun."""
     innocents: Sequence[str] = ()
@@ -147,6 +149,8 @@ class Play:
             self._start(kind, 1)
         for at in self.weather.reboots:
             self.world.at(at, lambda: self._reboot(rng.choice(hosts)))
+        for at in self.weather.departures:
+            self.world.at(at, self._tell_one_to_go)
         for submission in self._to_submit:
             producer = self.world.process(f"p{submission.run.id[-2:]}", rng.choice(hosts))
             self._pending += 1
@@ -170,8 +174,15 @@ class Play:
             self._pending -= 1
             return
         self.broker.leave(worker)
+        if process.went:
+            self.judge.leavers.gone(process)
         number = int(worker.name.rpartition(".")[2]) + 1
         self.world.at(self._rng.uniform(0.2, 3.0), lambda: self._start(worker.kind, number))
+
+    def _tell_one_to_go(self) -> None:
+        staying = [each for each in self._workers.values() if each.started and each.process.told_at is None]
+        if staying:
+            self._rng.choice(staying).departure.begin()
 
     def _reboot(self, host: str) -> None:
         self.world.boots[host] = self.world.boots.get(host, 0) + 1
@@ -268,6 +279,7 @@ class Play:
             published=self.broker.published,
             deaths=self.world.deaths,
             superseded=self.judge.superseded,
+            went=self.judge.leavers.went,
             unheard=self.judge.unheard,
             innocents=self.judge.innocents(),
             violation=violation,

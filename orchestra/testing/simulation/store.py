@@ -1,15 +1,17 @@
 """The store as one process sees it: the real one, which is away at times and whose answers get lost."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
+from orchestra.engine.outcome import Change, Completed
 from orchestra.errors import StoreUnavailable
-from orchestra.store.contract import Store, ToClaim, ToRecord
+from orchestra.store.contract import Claimed, ClaimRef, Onward, Recorded, Store, ToClaim, ToRecord
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.telling import told
 from orchestra.testing.simulation.world import Process, World
 
-_SLOW = frozenset({"claim", "record", "together"})
+_SLOW = frozenset({"claim", "record", "record_onward", "together"})
 _URL = "simulated://"
 _QUIET = frozenset({"due", "announce", "leases", "orphans", "held", "renew", "refill"})
 """Calls that are told in the story only when something came of them."""
@@ -50,6 +52,21 @@ class SimStore:
         self._judge.saw(self._process, name, args, result)
         return result
 
+    def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
+        """Record, and claim what the worker goes on with, one by one as well."""
+
+        def make(claim: ClaimRef, change: Change, now: float) -> Recorded | None:
+            recorded: Recorded | None = self._make(ToRecord(claim, change, now))
+            if recorded is None or onward is None or not isinstance(change, Completed):
+                return recorded
+            split = onward.split(claim.ref.step.run_id, recorded.dispatches)
+            if split is None:
+                return recorded
+            claimed: Claimed = self._make(ToClaim(split[0].ref, onward.worker, now))
+            return replace(recorded, dispatches=split[1], onward=(split[0], claimed))
+
+        return self._call("record_onward", make)(claim, change, now)
+
     def _call(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             self._world.point(f"before {name}")
@@ -61,8 +78,11 @@ class SimStore:
             self._tell(name, args, result)
             if self._reply_is_lost():
                 self._judge.reply_lost(name, result)
+                self._process.refused_at = self._world.now
                 self._world.note(self._process.name, f"does not hear the answer of {name}")
                 raise StoreUnavailable(_URL, "simulated: the answer got lost")
+            if name in _SLOW and self._reply_is_lost():
+                self._world.sleep(self._world.rng.uniform(0.5, 4))  # it only takes long
             self._world.point(f"after {name}")
             return result
 
@@ -78,6 +98,7 @@ class SimStore:
         if away or process.away_until > world.now:
             if world.rng.random() < 0.2:
                 world.sleep(world.rng.choice((0.1, 1.0, 3.0)))  # a call that hangs for a while
+            process.refused_at = world.now
             raise StoreUnavailable(_URL, f"simulated: away at {name}")
 
     def _reply_is_lost(self) -> bool:

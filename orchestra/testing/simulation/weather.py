@@ -40,6 +40,10 @@ class Weather:
     freezes: int = 0
     freeze_s: float = 0.0
     reboots: list[float] = field(default_factory=list[float])
+    departures: list[float] = field(default_factory=list[float])
+    """When a worker is told to go; another one is started in its place."""
+    grace_s: float = 0.0
+    """How long bodies may go on when their worker is told to go."""
     child_death: float = 0.0
     child_deaths: int = 0
     skew_s: float = 0.0
@@ -48,13 +52,13 @@ class Weather:
 
     @property
     def calm(self) -> bool:
-        """Whether nothing goes wrong at all."""
-        return not self.kinds
+        """Whether nothing goes wrong at all. Workers that go as they are told to are nothing that goes wrong."""
+        return set(self.kinds) <= {"restart"}
 
 
 _CHOICES = (
     "lose", "double", "late", "priority", "flush", "broker", "store", "reply", "partition", "crash", "freeze",
-    "reboot", "child", "skew", "prefetch",
+    "reboot", "restart", "child", "skew", "prefetch",
 )  # fmt: skip
 _CALM = 0.1
 
@@ -110,6 +114,9 @@ def _choose_deaths(weather: Weather, kind: str, rng: random.Random) -> None:
             weather.freeze_s = rng.choice((2.0, 8.0, 20.0))
         case "reboot":
             weather.reboots = [rng.uniform(0, weather.until_s)]
+        case "restart":
+            weather.departures = [rng.uniform(0, weather.until_s) for _ in range(rng.randint(1, 8))]
+            weather.grace_s = rng.choice((0.0, 0.3, 2.0, 30.0))
         case "child":
             weather.child_death, weather.child_deaths = 0.2, rng.randint(1, 4)
         case "skew":

@@ -8,26 +8,29 @@ from typing import Any, cast
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
 
 from orchestra.engine.recovery import Machine
-from orchestra.errors import EndedWithoutOutcome, StoreUnavailable, TaskNotFound
+from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, TaskNotFound
 from orchestra.model.function import BoundWorkflow
+from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
-from orchestra.runtime.continuing import Board, Continuation
-from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.continuing import At, Board, Continuation, is_at
+from orchestra.runtime.cycle import Cycle, GoingOn
 from orchestra.runtime.grouping import GroupingStore
+from orchestra.runtime.leaving import Notice
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Refused, Store
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
+from orchestra.testing.simulation.departure import Departure, Work
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.room import Room
 from orchestra.testing.simulation.script import Boom, Script
 from orchestra.testing.simulation.store import SimStore
-from orchestra.testing.simulation.strand import Killed
+from orchestra.testing.simulation.strand import Killed, Strand
 from orchestra.testing.simulation.workload import REGISTRY, nested
-from orchestra.testing.simulation.world import World
+from orchestra.testing.simulation.world import Process, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,9 @@ class SimWorker:
         self.process = self._world.process(self.name, kind.host)
         self._store = SimStore.of(stage.world, stage.store, self.process, stage.judge)
         self._room = Room(stage.world)
+        self._notice = Notice()
         self._adapter = self._new_adapter()
+        self._work = Work()
         self._reconciler = Reconciler(
             self._adapter,
             worker=self.name,
@@ -80,7 +85,7 @@ class SimWorker:
             slots=kind.slots,
             lease_s=kind.lease_s,
             holds=self._holds,
-            busy=lambda: len(self._handling),
+            busy=lambda: len(self._work.handling),
             on_deaf=self._deaf,
             machine=self._machine(),
             monotonic=self._monotonic,
@@ -90,29 +95,34 @@ class SimWorker:
         self._board.may_continue = kind.forks
         self._adapter.now_at = self._now_at
         self._free = list(range(1, kind.slots + 1))
-        self._waiting: list[Message] = []
-        self._handling: list[str] = []
+        self.started = False
+        self.departure = Departure(
+            stage.world, stage.broker, self.process, self._work, self._reconciler, self._adapter.cycle, self._notice,
+            forks=kind.forks,
+        )  # fmt: skip
         self._world.spawn(self.process, "start", self._start)
 
     # --- as the broker sees it ----------------------------------------------------------------------------------
 
     def room(self) -> int:
         """How many messages it takes now."""
-        if not self.process.alive or self.process.frozen_until > self._world.now:
+        if not self.process.alive or self.process.frozen_until > self._world.now or self.departure.closed:
             return 0
-        taken = len(self._waiting) + len(self._handling)
+        taken = len(self._work.waiting) + len(self._work.handling)
         return self.kind.slots + self._world.weather.prefetch - taken
 
     def receive(self, message: Message) -> None:
         """Take a message."""
-        self._waiting.append(message)
+        self._work.waiting.append(message)
+        self.process.may_begin.add(message.id)
         self._reconciler.heard()
         self._fill_slots()
 
     def _fill_slots(self) -> None:
-        while self._waiting and len(self._handling) < self.kind.slots:
-            message = self._waiting.pop(0)
-            self._handling.append(message.id)
+        work = self._work
+        while work.waiting and len(work.handling) < self.kind.slots:
+            message = work.waiting.pop(0)
+            work.handling.append(message)
             self._world.spawn(self.process, message.id, lambda message=message: self._slot(message))
 
     # --- life ---------------------------------------------------------------------------------------------------
@@ -124,11 +134,15 @@ class SimWorker:
             self._world.kill(self.process, f"could not start: {error}")
             return
         self._stage.broker.join(self)
+        self.started = True
         self._world.spawn(self.process, "tick", self._turn)
 
     def _turn(self) -> None:
-        wait = self._reconciler.turn()
-        self._world.spawn(self.process, "tick", self._turn, max(wait, self._stage.tick_s * self._world.rng.random()))
+        wait = self.departure.tick()
+        if wait is not None:
+            self._world.spawn(
+                self.process, "tick", self._turn, max(wait, self._stage.tick_s * self._world.rng.random())
+            )
 
     def _deaf(self, times: int) -> None:
         """It reconnects, then exits with an error for its supervisor."""
@@ -140,14 +154,16 @@ class SimWorker:
         publisher = SimPublisher(world, self._stage.broker, self.process, self._stage.judge.publishing)
         store = self._store if self.kind.forks else GroupingStore.of(self._store, world.pause)
         cycle = Cycle(store, publisher, lambda: world.now + self.process.skew_s, self.name)
-        return Adapter(
+        adapter = Adapter(
             cycle,
             cast(Registry, REGISTRY),
             monotonic=self._monotonic,
-            sleep=world.sleep,
+            sleep=world.nap,
             enter=self._room.enter,
             leave=self._room.leave,
         )
+        adapter.leaving = self._notice
+        return adapter
 
     def _monotonic(self) -> float:
         return self._world.elapsed
@@ -161,17 +177,18 @@ class SimWorker:
         """In a parent of children: by the requests that it has. Else by what runs in this process."""
         if not self.kind.forks:
             return self._adapter.holds(claim)
-        return claim.ref.celery_id in self._handling or claim.ref.celery_id in map(self._now_at, self._handling)
+        at = self._board.read()
+        return any(is_at(message.id, at.get(message.id), claim.ref) for message in self._work.handling)
 
     def _now_at(self, message: str) -> str:
-        return self._board.read().get(message, message)
+        return self._board.read().get(message, At(message)).step
 
     # --- one message --------------------------------------------------------------------------------------------
 
     def _slot(self, message: Message) -> None:
         row = self._free.pop()
         try:
-            self._handle(Request(message), row)
+            self._handle(message, row)
             self._stage.broker.acknowledge(message)
         except Killed:
             if not self.process.alive:
@@ -184,20 +201,33 @@ class SimWorker:
             self._drop(message)
             self._stage.broker.acknowledge(message)
         self._free.append(row)
-        self._handling.remove(message.id)
+        self._work.handling.remove(message)
         self._fill_slots()
         self._stage.broker.look()
 
-    def _drop(self, message: Message) -> None:
-        for claim, holder in self._stage.judge.holders.items():
-            if holder is self.process and claim.ref.celery_id == self._now_at(message.id):
-                self._stage.judge.dropped.add(claim)
+    def _drop(self, message: Message) -> set[ClaimRef]:
+        """Nobody does any more what a message led to; return which claims that leaves."""
+        judge, at = self._stage.judge, self._board.read().get(message.id, At(message.id))
+        others = {self._now_at(each.id) for each in self._work.handling}
+
+        def leaves(ref: MessageRef) -> bool:
+            just_claimed = ref.step.run_id == at.claiming and ref.celery_id not in others
+            return ref.celery_id == at.step or just_claimed
+
+        left = {claim for claim, holder in judge.holders.items() if holder is self.process and leaves(claim.ref)}
+        judge.dropped.update(left)
+        return left
 
     def _child_is_gone(self, message: Message) -> None:
         self._room.ended(self._world.strand)
-        self._drop(message)
-        self._world.deaths += 1
+        dropped = self._drop(message)
         self._world.note(self.name, f"loses the child that ran {message.id}")
+        if self.process.told_at is None:
+            self._world.deaths += 1
+        else:
+            self._stage.judge.leavers.killed.update(dropped)
+        if self.process.told_at is not None and self._world.rng.random() < 0.5:
+            return  # a pool that is being stopped does not look at all of its children any more
         self._by_parent(message, WorkerLostError("simulated: the pool child died"))
         self._stage.broker.acknowledge(message)
 
@@ -209,20 +239,34 @@ class SimWorker:
         except StoreUnavailable as away:
             self._world.note(self.name, f"cannot say how {message.id} ended: {away}")
 
-    def _handle(self, request: Request, row: int) -> None:
+    def _handle(self, message: Message, row: int) -> None:
+        request = Request(message)
         if not self.kind.forks:
             self._perform(self._adapter, request)
             return
+        self._work.children[message] = self._world.strand
+        try:
+            self._in_child(request, row)
+        finally:
+            self._no_child(self._world.strand)
+
+    def _no_child(self, strand: Strand) -> None:
+        """What it does from now on is done by the parent."""
+        for message in [each for each, child in self._work.children.items() if child is strand]:
+            del self._work.children[message]
+        self._world.mend(strand)
+
+    def _in_child(self, request: Request, row: int) -> None:
         adapter = self._new_adapter()
 
         def go_on(celery_id: str, _args: object, _kwargs: object, about: Mapping[str, Any]) -> None:
             self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
 
         continuation = Continuation(
-            self._board, row, {GENERIC: go_on}, adapter.cycle.send, _Empty(), lambda: False,
-            for_s=5.0, is_short=lambda _target: self._world.rng.random() < 0.5, monotonic=self._monotonic,
+            self._board, row, {GENERIC: go_on}, adapter.cycle.send, _Empty(), self._notice,
+            for_s=5.0, durations=_Whims(self._world), give_back=adapter.leave_ahead, monotonic=self._monotonic,
         )  # fmt: skip
-        adapter.cycle.keep = continuation.keep
+        adapter.cycle.going_on = _Noted(continuation, self.process)
         continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, {HEADER: 1})
 
     def _perform(self, adapter: Adapter, request: Any) -> None:
@@ -238,8 +282,14 @@ class SimWorker:
         try:
             result = self._body(adapter, request, answer)
         except (Boom, EndedWithoutOutcome, TaskNotFound) as error:
+            self._stage.judge.body_ends(answer.claim)
             adapter.failed(request, error)
             return
+        except LeftEarly as error:
+            self._stage.judge.body_ends(answer.claim)
+            adapter.retried(request, error)
+            return
+        self._stage.judge.body_ends(answer.claim)
         if result is not _SAID:
             adapter.done(request, result)
 
@@ -250,13 +300,24 @@ class SimWorker:
             return Elements(elements(claimed, adapter.registry.resolve))
         timeout_s = claimed.row.timeout_s
         if timeout_s is not None and script.seconds > timeout_s and self.kind.forks:
-            self._world.sleep(timeout_s)
+            self._world.nap(timeout_s)
+            self._no_child(self._world.strand)
             self._drop_claim(claimed)
             self._room.ended(self._world.strand)
             self._adapter.failed(_of_parent(request), TimeLimitExceeded(timeout_s))
             return _SAID
-        self._world.sleep(script.seconds)
+        self._work_for(script.seconds, claimed)
         return self._outcome(script, adapter, request, claimed)
+
+    def _work_for(self, seconds: float, claimed: Claimed) -> None:
+        """Some bodies leave at a point in the middle when their worker is told to go."""
+        if not (self._world.weather.departures and zlib.crc32(claimed.name.encode()) % 4 == 0):
+            self._world.nap(seconds)
+            return
+        for _ in range(2):
+            self._world.nap(seconds / 2)
+            if self._notice():
+                raise LeftEarly(claimed.name)
 
     def _outcome(self, script: Script, adapter: Adapter, request: Any, claimed: Claimed) -> object:
         again = claimed.attempts < script.times
@@ -291,6 +352,49 @@ class SimWorker:
 
     def _drop_claim(self, claimed: Claimed) -> None:
         self._stage.judge.dropped.add(claimed.claim)
+
+
+class _Noted:
+    """Notes what a child may begin although its worker is told to go meanwhile, since it went on with it before."""
+
+    def __init__(self, going_on: GoingOn, process: Process) -> None:
+        self._going_on, self._process = going_on, process
+        self._run: str | None = None
+
+    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
+        """See ``GoingOn``."""
+        onward = self._going_on.onward(claimed, seconds, worker)
+        if onward is not None and self._run is None and self._process.told_at is None:
+            self._run = claimed.claim.ref.step.run_id
+            self._process.goes_on_in.append(self._run)
+        return onward
+
+    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[object]) -> Sequence[Dispatch]:
+        """See ``GoingOn``."""
+        process, before = self._process, self._process.told_at is None
+        others = self._going_on.keep(claimed, recorded, following)
+        if before:
+            process.may_begin.update(each.ref.celery_id for each in recorded.dispatches if each not in others)
+        if self._run is not None:
+            process.goes_on_in.remove(self._run)
+            self._run = None
+        return others
+
+
+class _Whims:
+    """Any call may be short, and is not the next time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._targets: set[str] = set()
+
+    def note(self, target: str, seconds: float) -> None:
+        """One more call has ended."""
+        self._targets.add(target)
+
+    def short(self) -> frozenset[str]:
+        """Return what is short now."""
+        return frozenset(each for each in sorted(self._targets) if self._world.rng.random() < 0.5)
 
 
 class _Empty:

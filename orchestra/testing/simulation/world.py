@@ -45,6 +45,18 @@ class Process:
     """Whether another has deleted its lease since it last renewed it."""
     lapsed_at: float = -1e9
     """When it last renewed a lease that had run out."""
+    refused_at: float = -1e9
+    """When the store last did not answer it."""
+    told_at: float | None = None
+    """When it was told to go."""
+    may_begin: set[str] = field(default_factory=set[str])
+    """What it has taken, as Celery ids."""
+    goes_on_in: list[str] = field(default_factory=list[str])
+    """The runs of which it is about to claim another step together with a record."""
+    went: bool = False
+    """Whether it ended by itself."""
+    cut: bool = False
+    """Whether it ended bodies when it went."""
     strands: list[Strand] = field(default_factory=list[Strand])
 
 
@@ -76,6 +88,8 @@ class World:
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self._owner: dict[Strand, Process] = {}
+        self._naps: dict[Strand, Callable[[], None]] = {}
+        self._torn: set[Strand] = set()
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -133,6 +147,12 @@ class World:
             self.note(process.name, f"DIES: {why}")
             self.on_death(process)
 
+    def leave(self, process: Process) -> None:
+        """A process ends by itself, with all that it still runs."""
+        process.alive, process.went = False, True
+        self.note(process.name, "has gone")
+        self.on_death(process)
+
     def freeze(self, process: Process, seconds: float) -> None:
         """Stop all of a process for a while (SIGSTOP, a long pause of its machine)."""
         self.note(process.name, f"FREEZES for {seconds:.1f} s")
@@ -164,6 +184,7 @@ class World:
         process = self._owner.pop(strand, None)
         if process is not None:
             process.strands.remove(strand)
+        self._torn.discard(strand)
 
     def unwind(self) -> None:
         """End everything that is still on its way."""
@@ -178,6 +199,39 @@ class World:
         strand = self.strand
         self.at(seconds, lambda: self._go_on(strand))
         strand.stop_here()
+
+    def nap(self, seconds: float) -> None:
+        """Called by simulated code: wait, unless it is torn out of that."""
+        strand, woken = self.strand, False
+
+        def wake() -> None:
+            nonlocal woken
+            if not woken:
+                woken = True
+                self._go_on(strand)
+
+        self._naps[strand] = wake
+        self.at(seconds, wake)
+        try:
+            strand.stop_here()
+        finally:
+            self._naps.pop(strand, None)
+        self._end_if_torn()
+
+    def tear(self, strand: Strand) -> None:
+        """Have a strand end at once where it naps, or else at its next point: a child of its process is killed."""
+        self._torn.add(strand)
+        if strand in self._naps:
+            self.at(0.0, self._naps[strand])
+
+    def mend(self, strand: Strand) -> None:
+        """It goes on as something else, which was not torn."""
+        self._torn.discard(strand)
+
+    def _end_if_torn(self) -> None:
+        if self.strand in self._torn:
+            self._torn.discard(self.strand)
+            raise Killed(self.strand.name)
 
     def pause(self) -> "Waiting":
         """Called by simulated code: return what it will wait with until somebody wakes it."""
@@ -200,6 +254,7 @@ class World:
         self.now += _GLANCE
         if not process.alive:
             raise Killed(process.name)
+        self._end_if_torn()
         if self.stormy and process.mortal:
             if weather.crash > 0 and weather.crashes > 0 and self.rng.random() < weather.crash:
                 weather.crashes -= 1

@@ -23,7 +23,7 @@ local RESENDS, DUE, LEFT, BROKEN, COLLECTS, FELL = 11, 12, 13, 14, 15, 16
 -- f<n>: what does not change and is looked at here
 local NAME, KEY, QUEUE, PRIORITY, RANK, CREATED, FEEDS, PARENT, WAITS_FOR, MAX_PARALLEL, IS_MAP, NEEDS, INHERITS =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
-local FALLBACK, QUOTED = 14, 15
+local FALLBACK, QUOTED, TIMEOUT, TARGET = 14, 15, 17, 19
 local FRESH = ',0,0,0,0,0,false,false,false,false]'
 
 -- A list of numbers as JSON.

@@ -1,7 +1,7 @@
 -- record: what a claim came to. Mirrors record() of transitions.py.
 --
 -- Asks for run, n, generation, claim, now, token, window, kind, and what the kind of change says (see changes.py).
--- Answers {how the run ended or '', dispatches}; nothing when the claim was superseded.
+-- Answers {how the run ended or '', dispatches}, and 1 when it was asked again; nothing when the claim was superseded.
 
 local n, token
 
@@ -106,7 +106,7 @@ register('record', function()
   if not step then return false end
   if step.s[TOKEN] == token then
     -- Asked again, since the answer was lost: what it released is found by those who look for lost messages.
-    return {R.at[A_ENDED] and R.at[A_STATUS] or '', {}}
+    return {R.at[A_ENDED] and R.at[A_STATUS] or '', {}, 1}
   end
   if step.s[STATUS] ~= 'RUNNING' or step.s[CLAIMS] ~= claim or step.s[GENERATION] ~= generation then return false end
   single = is_single(step)
