@@ -38,6 +38,7 @@ def servers(store: Store, now: float) -> list[Server]:
             len(store.held(lease.incarnation)),
             lease.expires_at > now,
             lease.renewed_at or None,
+            lease.expires_at,
         )
         for lease in store.leases()
     ]

@@ -1,5 +1,6 @@
 """The command line: one module per group of commands."""
 
+import inspect
 import sys
 from typing import Annotated
 
@@ -19,6 +20,17 @@ from orchestra.cli.submit import run, submit
 from orchestra.cli.worker import worker
 from orchestra.errors import OrchestraError
 
+
+def _join_lines(group: typer.Typer) -> None:
+    """Have help wrap where the terminal does, and not where the source does as well."""
+    for command in group.registered_commands:
+        text = inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
+    for each in group.registered_groups:
+        if each.typer_instance is not None:
+            _join_lines(each.typer_instance)
+
+
 app = typer.Typer(
     name="orchestra",
     help="Durable workflows and AI agents on the Celery you already run.",
@@ -31,6 +43,7 @@ for command in (demo, dev, run, submit, worker, beat, flower, events, doctor):
 app.add_typer(runs, name="runs")
 app.add_typer(jobs, name="jobs")
 app.add_typer(store.app)
+_join_lines(app)
 
 
 def _version(asked: bool) -> None:

@@ -12,6 +12,7 @@ from orchestra.cli.options import App, Json, dump
 from orchestra.client import Orchestrator
 from orchestra.runtime.checkup import Finding, Level, of_broker, of_settings, of_workers
 from orchestra.runtime.routing import is_redis
+from orchestra.settings import FORGOTTEN
 from orchestra.store.contract import Lease, Store
 
 _MARKS = {
@@ -59,6 +60,12 @@ def _examine(orch: Orchestrator) -> Iterator[Finding]:
 
 
 def _of_store(store: Store) -> Iterator[Finding]:
+    if store.url in FORGOTTEN:
+        advice = "set ORCHESTRA_STORE, or name an Orchestrator with --app module:attribute"
+        yield Finding(
+            Level.NOTE, "store", "none: each program keeps its runs in its memory, for as long as it runs", advice
+        )
+        return
     begun = time.perf_counter()
     store.last_event()
     took = time.perf_counter() - begun

@@ -29,15 +29,16 @@ def events(
 ) -> None:
     """Show the newest events of the log, a line each; with --json one JSON object a line."""
     pattern = "*" if type is None else events_.check_pattern(type)
-    with target.load(app) as orch:
+    with target.load_kept(app, "read events from") as orch:
         cursor = orch.parts.store.last_event()
+        names = Names(orch, run)
         for each in orch.history(run=run, type=pattern, after=after, limit=limit):
             cursor = max(cursor, events_.position(each.id)[0])
-            _show(each, as_json)
+            _show(each, as_json, names)
         try:
             for each in follow_log(orch, cursor, run) if follow else ():
                 if events_.matches(pattern, each.type):
-                    _show(each, as_json)
+                    _show(each, as_json, names)
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
@@ -52,8 +53,26 @@ def follow_log(orch: Orchestrator, cursor: int, run_id: str | None = None) -> It
         cursor = last
 
 
-def _show(event: Event, as_json: bool) -> None:
-    print(json.dumps(to_json(event), ensure_ascii=False) if as_json else line(event), flush=True)
+class Names:
+    """Names of the steps of one run, read when an event is of one that is not known. Of all runs they would be many."""
+
+    def __init__(self, orch: Orchestrator, run_id: str | None) -> None:
+        self._orch, self._run_id = orch, run_id
+        self._known: dict[str, str] = {}
+
+    def of(self, event: Event) -> str:
+        """Return the name of what an event is about; empty where it is not said."""
+        said = str(event.data.get("name") or "")
+        if said or self._run_id is None or event.task_id is None or event.task_id == self._run_id:
+            return said
+        if event.task_id not in self._known:
+            self._known = {str(each.ref): each.name for each in self._orch.parts.store.steps(self._run_id)}
+        return self._known.get(event.task_id, "")
+
+
+def _show(event: Event, as_json: bool, names: Names) -> None:
+    text = json.dumps(to_json(event), ensure_ascii=False) if as_json else line(event, name=names.of(event))
+    print(text, flush=True)
 
 
 def to_json(event: Event) -> dict[str, object]:
@@ -70,10 +89,15 @@ def to_json(event: Event) -> dict[str, object]:
     }
 
 
-def line(event: Event, names: Mapping[str, str] | None = None) -> str:
-    """Return an event as one line for people. ``names`` are those of steps, by their ids."""
+def line(event: Event, names: Mapping[str, str] | None = None, *, name: str = "") -> str:
+    """Return an event as one line for people.
+
+    Args:
+        names: Those of steps, by their ids, to be said instead of the ids.
+        name: What to say beside the id.
+    """
     about = event.task_id or event.run_id or event.job_id or ""
-    name = str(event.data.get("name") or (names or {}).get(about) or "")
+    name = str(event.data.get("name") or (names or {}).get(about) or name)
     parts = [f"{event.time.astimezone():%H:%M:%S.%f}"[:-3], f"{event.type:<18}"]
     parts += [each for each in (name if names is not None and name else about, *_details(event, name, names)) if each]
     return " ".join(parts)

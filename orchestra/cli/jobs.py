@@ -10,14 +10,13 @@ import typer
 
 from orchestra.cli import target
 from orchestra.client import Orchestrator
-from orchestra.errors import InvalidOption, InvalidSchedule, SettingsError, UnknownId
+from orchestra.errors import InvalidOption, InvalidSchedule, UnknownId
 from orchestra.model.duration import parse_duration
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.job import ScheduledJob
 from orchestra.model.schedule import JobStatus, Misfire, Overlap
 from orchestra.model.task import NOTHING
 from orchestra.model.workflow import Workflow
-from orchestra.settings import FORGOTTEN
 
 jobs = typer.Typer(name="jobs", help="Scheduled jobs: what runs when.", no_args_is_help=True)
 
@@ -115,15 +114,7 @@ def next_(
 
 
 def _opened(app: str | None) -> Orchestrator:
-    """Return the orchestrator; one that keeps jobs in this process alone would forget them at once."""
-    orch = target.load(app)
-    if orch.parts.store.url in FORGOTTEN:
-        orch.close()
-        raise SettingsError(
-            "there is no store to keep jobs in: set ORCHESTRA_BROKER and ORCHESTRA_STORE, or name an Orchestrator with"
-            " --app module:attribute"
-        )
-    return orch
+    return target.load_kept(app, "keep jobs in")
 
 
 def _found(orch: Orchestrator, id: str) -> ScheduledJob:

@@ -103,9 +103,9 @@ def since(text: str) -> Any:
         raise InvalidOption("--since", text, "a duration such as 90m, or a time such as 2030-01-31T12:00") from None
 
 
-def dump(facts: object) -> str:
+def dump(facts: object, *, indent: int | None = 2) -> str:
     """Return the JSON text of what a command prints."""
-    return json.dumps(facts, indent=2, ensure_ascii=False, default=str)
+    return json.dumps(facts, indent=indent, ensure_ascii=False, default=str)
 
 
 def short(seconds: float) -> str:

@@ -15,6 +15,7 @@ from orchestra.cli import drawing, target, timeline
 from orchestra.cli.options import App, Json, Metadata, Plain, dump, entries, short, since
 from orchestra.cli.watching import status_of, watch, watch_json
 from orchestra.client import Orchestrator
+from orchestra.engine.reasons import again
 from orchestra.errors import UnknownId
 from orchestra.explanation import explain, place
 from orchestra.model.record import RunRecord, StepRecord, moment
@@ -24,6 +25,7 @@ from orchestra.model.usage import Usage, total
 runs = typer.Typer(name="runs", help="Runs: how far they are, what they wait for, control.", no_args_is_help=True)
 
 _WIDTH_IN_A_PIPE = 160
+_LONGEST_OUTPUT = 400
 Id = Annotated[str, typer.Argument(help="Id of a run or of a step (run.n, or the id of a task).")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of runs or steps.")]
 
@@ -41,7 +43,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         found = orch.runs(
             status=status,
             name=name,
@@ -66,8 +68,8 @@ def show(
     app: App = None,
     as_json: Json = False,
 ) -> None:
-    """Draw the graph of a run and a timeline of its attempts."""
-    with target.load(app) as orch:
+    """Show the output of a run, its graph, and a timeline of its attempts."""
+    with target.load_kept(app, "look for runs in") as orch:
         record, _n = _found(orch, id)
         store = orch.parts.store
         steps, before = store.steps(record.id), store.predecessors(record.id)
@@ -85,8 +87,11 @@ def show(
         if not console.is_terminal:
             console.width = _WIDTH_IN_A_PIPE
         console.print(Text(f"{record.id}  {record.status}"), soft_wrap=True)
+        if record.status is WorkflowStatus.COMPLETED:
+            console.print(Text(f"output: {_cut(dump(orch.get_run(record.id).output, indent=None))}"), soft_wrap=True)
         if record.error is not None:
             console.print(Text(f"{record.error.type}: {record.error}", style="red"), soft_wrap=True)
+            console.print(Text(f"run it again: {again(record.id)}", style="dim"), soft_wrap=True)
         if calls:
             console.print(Text(_used(total(calls))), soft_wrap=True)
         console.print(drawing.draw(record.name, steps, before), soft_wrap=True)
@@ -103,7 +108,7 @@ def watch_(id: Id, plain: Plain = False, app: App = None, as_json: Json = False)
 
     The exit status is 0 when it completed, 1 when it did not.
     """
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         record, _n = _found(orch, id)
         try:
             if as_json:
@@ -117,8 +122,8 @@ def watch_(id: Id, plain: Plain = False, app: App = None, as_json: Json = False)
 
 @runs.command()
 def why(id: Id, app: App = None, as_json: Json = False) -> None:
-    """Say what a run or a step is waiting for."""
-    with target.load(app) as orch:
+    """Say what a run or a step is waiting for, or how it ended."""
+    with target.load_kept(app, "look for runs in") as orch:
         record, n = _found(orch, id)
         reasons = explain(orch.parts.store, record, n, time.time())
         if as_json:
@@ -156,7 +161,7 @@ def _control(
     ids: Sequence[str], app: str | None, as_json: bool, act: Callable[[Orchestrator, str], object], done: str, not_: str
 ) -> None:
     """Do something to each of several runs, and say what came of it."""
-    with target.load(app) as orch:
+    with target.load_kept(app, "look for runs in") as orch:
         came_of: dict[str, bool] = {}
         for each in ids:
             came_of[each] = bool(act(orch, each))
@@ -210,6 +215,10 @@ def _step(step: StepRecord, before: Sequence[int]) -> dict[str, Any]:
         "error": None if step.error is None else {"type": step.error.type, "message": step.error.message},
         **{name: _iso(getattr(step, name)) for name in ("created_at", "due_at", "started_at", "completed_at")},
     }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_OUTPUT else f"{text[:_LONGEST_OUTPUT]}… (all of it: --json)"
 
 
 def _used(usage: Usage) -> str:

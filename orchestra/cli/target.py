@@ -11,6 +11,7 @@ from orchestra.errors import SettingsError
 from orchestra.model.function import WorkflowFunction
 from orchestra.model.workflow import Workflow
 from orchestra.runtime.local import asleep
+from orchestra.settings import FORGOTTEN
 from orchestra.telemetry.watch import ProcessWatch
 
 
@@ -29,6 +30,22 @@ def load(target: str | None) -> Orchestrator:
     if target is not None:
         found.parts.registry.modules.add(target.partition(":")[0].partition(".")[0])
     return found
+
+
+def load_kept(target: str | None, what_for: str) -> Orchestrator:
+    """Return the orchestrator, as ``load`` does, if what it keeps outlives this process: else there is nothing in it.
+
+    Raises:
+        SettingsError: There is no such module or attribute, or there is no store.
+    """
+    orch = load(target)
+    if orch.parts.store.url in FORGOTTEN:
+        orch.close()
+        raise SettingsError(
+            f"there is no store to {what_for}: set ORCHESTRA_STORE (orchestra dev prints it; with a broker,"
+            " ORCHESTRA_BROKER as well), or name an Orchestrator that has one with --app module:attribute"
+        )
+    return orch
 
 
 def watched(orch: Orchestrator, host: str | None, port: int | None, heartbeat: Path | None) -> ProcessWatch:

@@ -14,6 +14,9 @@ _SHOWN = 5
 _LATE_S = 2.0
 """A step that is next on a free worker should have begun by then; after that its message is being sent again."""
 
+_LONG_AGO_S = 5.0
+"""A heartbeat that was heard longer ago makes people wonder whether the worker lives."""
+
 
 class Cause(StrEnum):
     """Why something is not further than it is."""
@@ -56,6 +59,8 @@ class Server:
     alive: bool
     heard_at: float | None = None
     """When it renewed its lease."""
+    holds_until: float | None = None
+    """When its lease ends, unless it renews it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,10 @@ def why_run(facts: Facts) -> list[Reason]:
     """Say what a run waits for: its own state first, then the open steps that nothing else of it holds up."""
     run = facts.run
     if run.status.ended:
-        return [_ended(run.status, run.completed_at, run.error, facts.now)]
+        ended = _ended(run.status, run.completed_at, run.error, facts.now)
+        if run.status is WorkflowStatus.COMPLETED:
+            return [ended]
+        return [ended, Reason(Cause.ENDED, f"what failed or was cancelled of it runs again with: {again(run.id)}")]
     found = [_paused(run)] if run.status is WorkflowStatus.PAUSED else []
     foremost = [each for each in facts.steps.values() if _is_foremost(facts, each)]
     foremost.sort(key=lambda each: (each.status is not S.RUNNING, each.status is not S.RETRYING, each.ref.n))
@@ -90,6 +98,11 @@ def why_run(facts: Facts) -> list[Reason]:
     if held_up:
         found.append(Reason(Cause.PREDECESSOR, f"{_count(held_up, 'step')} behind them: waiting for those before"))
     return found
+
+
+def again(run_id: str) -> str:
+    """Return the command that runs again what did not end well."""
+    return f"orchestra runs retry {run_id}"
 
 
 def why_step(facts: Facts, n: int) -> list[Reason]:
@@ -169,8 +182,17 @@ def _of_running(facts: Facts, step: StepRecord, prefix: str) -> Reason:
         name = step.worker if holder is None else holder.name
         text = f"{prefix}was taken by worker {name}, which is gone; another one takes it up"
         return Reason(Cause.WORKER_SILENT, text, ref)
-    heard = "" if holder.heard_at is None else f", last heartbeat {_span(max(0.0, facts.now - holder.heard_at))} ago"
-    return Reason(Cause.RUNNING, f"{prefix}runs{since} on worker {holder.name}{heard}", ref)
+    return Reason(Cause.RUNNING, f"{prefix}runs{since} on worker {holder.name}{_heard(holder, facts.now)}", ref)
+
+
+def _heard(holder: Server, now: float) -> str:
+    if holder.heard_at is None:
+        return ""
+    ago_s = max(0.0, now - holder.heard_at)
+    text = f", last heartbeat {_span(ago_s)} ago"
+    if ago_s < _LONG_AGO_S or holder.holds_until is None:
+        return text
+    return f"{text}; that is good for {_span(max(0.0, holder.holds_until - now))} more"  # some leases are long
 
 
 def _of_waiting(facts: Facts, step: StepRecord, prefix: str) -> Iterator[Reason]:

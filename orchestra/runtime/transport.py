@@ -400,6 +400,8 @@ class Transport(virtual.Transport):
     """One connection to a `MemoryBroker`. The class to use is the one that the broker made."""
 
     broker: ClassVar[MemoryBroker]
+    default_connection_params: ClassVar[dict[str, Any]] = {}
+    """There is no host, and no warning that none was given."""
 
     Channel = Channel
     driver_type = "memory"

@@ -13,6 +13,7 @@ import pytest
 
 from tests import commands
 from tests.cluster import Cluster
+from tests.forks import Program
 from tests.processes import Process, wait_until
 
 FLOWS = """
@@ -46,6 +47,35 @@ def lonely(x: object) -> object:
 @workflow
 def survey(site: str):
     return total(size.map(pages(site)))
+"""
+
+
+WORDS = """
+from pathlib import Path
+
+from orchestra import Orchestrator, task, workflow
+
+orch = Orchestrator()
+
+
+@task
+def heading() -> str:
+    return "Words"
+
+
+@task
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
+@task
+def report(heading: str, text: str) -> str:
+    return f"{heading}: {len(text.split())}"
+
+
+@workflow
+def words(path: str):
+    return report(heading(), read(path))
 """
 
 
@@ -97,9 +127,17 @@ def test_a_run_that_fails_gives_status_1_and_its_error(folder: Path) -> None:
     ],
 )
 def test_a_wrong_call_is_one_sentence_and_status_2(folder: Path, arguments: list[str], said: str) -> None:
-    done = orchestra(*arguments, cwd=folder, status=2)
+    done = orchestra(*arguments, cwd=folder, status=2, env={"ORCHESTRA_STORE": f"sqlite:///{folder / 'state.db'}"})
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("runs", "list"), ("runs", "watch", "x"), ("events",), ("jobs", "list")])
+def test_where_nothing_is_kept_it_is_said_that_there_is_no_store(folder: Path, arguments: tuple[str, ...]) -> None:
+    done = orchestra(*arguments, cwd=folder, status=2)
+    assert done.stderr.startswith("Error: there is no store to ")
+    assert "set ORCHESTRA_STORE (orchestra dev prints it" in done.stderr
+    assert "none: each program keeps its runs in its memory" in orchestra("doctor", cwd=folder).stdout
 
 
 def test_a_file_with_several_workflows_asks_which(folder: Path) -> None:
@@ -123,7 +161,7 @@ class Shared:
         return json.loads(self(*arguments, "--json", status=status))
 
     def start(self, *arguments: str, log: str) -> Process:
-        process = Process(
+        process = Program(
             [sys.executable, "-m", "orchestra", *arguments], log=self.folder / log, cwd=self.folder, env=self.env
         )
         self.cluster.closing(process.kill9)
@@ -198,6 +236,28 @@ def test_a_run_is_paused_resumed_and_retried(shared: Shared) -> None:
     assert shared("runs", "resume", run_id, status=1) == f"{run_id} not resumed: it is not paused\n"
     shared("runs", "cancel", run_id)
     assert shared("runs", "retry", run_id) == f"{run_id} retried\n"
+
+
+def test_a_run_that_failed_is_retried_when_the_cause_is_gone_and_ends_well(shared: Shared) -> None:
+    (shared.folder / "words.py").write_text(WORDS)
+    worker = shared.start("worker", "--app", "words:orch", "--concurrency", "2", log="worker.log")
+    run_id = shared("submit", "words.py", "-i", "words.txt").strip()
+    watched = shared("runs", "watch", run_id, status=1)
+    assert "task.failed        read [Errno 2] No such file or directory: 'words.txt'" in watched
+    why = shared("runs", "why", run_id)
+    assert f"runs again with: orchestra runs retry {run_id}" in why
+    (shared.folder / "words.txt").write_text("one two three")
+    assert shared("runs", "retry", run_id) == f"{run_id} retried\n"
+    assert "workflow.completed" in shared("runs", "watch", run_id)
+    shown = shared("runs", "show", run_id)
+    assert 'output: "Words: 3"' in shown
+    assert "read #2" in shown
+    assert "heading #2" not in shown  # what had completed did not run again
+    assert [each["status"] for each in shared.json("runs", "list")] == ["COMPLETED"]
+    assert shared("runs", "retry", run_id, status=1).endswith("it has not ended, or nothing of it failed\n")
+    events = shared("events", "--run", run_id, "--type", "task.retrying").splitlines()
+    assert [each.split()[-1] for each in events] == ["read", "report"]
+    assert worker.stop() == 0
 
 
 def test_a_broker_that_is_away_is_an_error_of_the_doctor(shared: Shared) -> None:

@@ -32,3 +32,12 @@ def test_every_option_and_argument_says_what_it_is() -> None:
 
     hidden = ("install_completion", "show_completion")
     assert [each for each in silent(typer.main.get_command(app)) if not each.endswith(hidden)] == []
+
+
+def test_help_is_wrapped_by_the_terminal_alone() -> None:
+    def broken(command: Any, prefix: str = "orchestra") -> list[str]:
+        inner: dict[str, Any] = getattr(command, "commands", {})
+        own = [prefix] if "\n" in (command.help or "").replace("\n\n", "") else []
+        return own + [found for name, each in inner.items() for found in broken(each, f"{prefix} {name}")]
+
+    assert broken(typer.main.get_command(app)) == []

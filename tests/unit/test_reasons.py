@@ -71,6 +71,13 @@ def test_a_running_step_names_its_worker_and_the_last_heartbeat() -> None:
     assert only(why_step(facts(replace(running, worker="x/2")), 0))[0] is Cause.WORKER_SILENT
 
 
+def test_a_heartbeat_of_long_ago_says_how_long_it_is_good_for() -> None:
+    running = step(0, S.RUNNING, worker="w/1", started_at=NOW - 3)
+    seldom = replace(WORKER, heard_at=NOW - 40, holds_until=NOW + 80)
+    text = only(why_step(replace(facts(running), servers=[seldom]), 0))[1]
+    assert text.endswith("on worker w@host, last heartbeat 40.0 s ago; that is good for 1 min more")
+
+
 def test_a_pending_step_says_what_the_step_before_it_waits_for() -> None:
     retrying = step(0, S.RETRYING, attempts=1, due_at=NOW + 12, error=ErrorInfo("ValueError", "no"))
     assert only(why_step(facts(retrying, step(1, S.PENDING), before={1: [0]}), 1)) == (
@@ -115,7 +122,9 @@ def test_a_paused_run_says_how_to_go_on() -> None:
 
 def test_what_has_ended_says_when_and_how() -> None:
     ended = replace(RUN, status=WorkflowStatus.FAILED, completed_at=NOW - 90, error=ErrorInfo("E", "broke"))
-    assert only(why_run(facts(run=ended))) == (Cause.ENDED, "it ended FAILED 2 min ago: broke")
+    first, second = why_run(facts(run=ended))
+    assert (first.cause, first.text) == (Cause.ENDED, "it ended FAILED 2 min ago: broke")
+    assert second.text == "what failed or was cancelled of it runs again with: orchestra runs retry r"
     assert only(why_step(facts(step(0, S.SKIPPED)), 0)) == (Cause.ENDED, "it ended SKIPPED")
 
 
