@@ -105,10 +105,10 @@ class Board:
     def step_at(self, message: str) -> str | None:
         """Return the step that the child is at which was given a message.
 
-        None when several children were given it (a double, or a retry at once): then it cannot be said of one of them.
+        None when several were given it (a double, or a retry) and are not at the same: it cannot be said of one of them.
         """
-        found = self._of(message)
-        return message if not found else found[0].step if len(found) == 1 else None
+        steps = {each.step for each in self._of(message)} or {message}
+        return steps.pop() if len(steps) == 1 else None
 
     def may_be_at(self, message: str, ref: MessageRef) -> bool:
         """Whether a child that was given a message is at a step, or may have just claimed it."""

@@ -254,6 +254,8 @@ def test_the_parent_reads_what_each_child_is_at() -> None:
 def test_two_children_with_the_same_message_are_not_taken_for_each_other() -> None:
     board = Board(2)
     board.write(1, "r.1.0", "r.1.0")
+    board.write(2, "r.1.0", "r.1.0")
+    assert board.step_at("r.1.0") == "r.1.0"
     board.write(2, "r.1.0", "r.5.0")
     assert board.step_at("r.1.0") is None
     assert all(board.may_be_at("r.1.0", MessageRef(StepRef("r", n), 0)) for n in (1, 5))
