@@ -20,7 +20,7 @@ demo: $(VENV)/base.stamp ## Analyse this machine's standard library as one durab
 	$(BIN)/orchestra demo $(ARGS)
 
 test: $(VENV)/all.stamp ## Run all tests; servers they need are found, started or installed (ARGS="-k name", ...)
-	@failed=0; $(call tests,-m "not soak and not alone" -n $(JOBS) --dist loadscope); \
+	@failed=0; $(call tests,-m "not soak and not alone" -n $(JOBS) --dist loadscope --no-loadscope-reorder); \
 	$(call tests,-m "alone and not soak"); exit $$failed
 
 soak: $(VENV)/all.stamp ## Run the tests that take minutes or gigabytes: many crashes, large graphs

@@ -20,6 +20,7 @@ from celery import bootsteps
 
 from orchestra import Orchestrator, Task, WorkflowRun
 from tests.bodies import TRACE, lines_of, note, times_noted
+from tests.forks import Program
 from tests.processes import Process, wait_until
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +97,7 @@ class Cluster:
     ) -> Process:  # fmt: skip
         """Start a command line of the package, or of another module."""
         self._count += 1
-        process = Process(
+        process = Program(
             [sys.executable, "-m", module, *arguments],
             log=self.folder / f"{self._count}-{arguments[0]}.log",
             cwd=ROOT,

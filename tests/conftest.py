@@ -34,6 +34,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first: where modules run beside each other, the last ones are to be short."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def every_step_changes_as_it_may() -> Iterator[None]:
     """Whatever an orchestrator of this process has stored: its log is looked through before it is closed."""

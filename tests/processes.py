@@ -1,5 +1,7 @@
 """Real processes for tests, and waiting for conditions instead of for time."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
@@ -8,9 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import psutil
+
+if TYPE_CHECKING:
+    from tests.forks import Fork
 
 T = TypeVar("T")
 
@@ -76,13 +81,17 @@ class Process:
         merged: dict[str, str | None] = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         self._env = {name: value for name, value in merged.items() if value is not None}
         self._user = user
-        self._popen: subprocess.Popen[bytes] | None = None
+        self._popen: subprocess.Popen[bytes] | Fork | None = None
 
     def start(self) -> Self:
         """Start the command; an earlier run of it must have ended."""
         assert self._popen is None or not self.alive, f"{self!r} already runs"
+        self._popen = self._launch()
+        return self
+
+    def _launch(self) -> subprocess.Popen[bytes] | Fork:
         with self.log.open("ab") as sink:
-            self._popen = subprocess.Popen(
+            return subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -94,10 +103,9 @@ class Process:
                 extra_groups=None if self._user is None else [],
                 start_new_session=True,
             )
-        return self
 
     @property
-    def popen(self) -> subprocess.Popen[bytes]:
+    def popen(self) -> subprocess.Popen[bytes] | Fork:
         assert self._popen is not None, f"{self!r} was not started"
         return self._popen
 

@@ -25,6 +25,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import Fork
+
 ROOT = Path(__file__).parent.parent.parent
 RUNNABLE = {"python", "bash", "console"}
 BLOCK_TIMEOUT_S = 120
@@ -131,25 +133,16 @@ class Reader:
             # block does, so that a traceback names the document's line.
             script = self.folder / (re.sub(r"\W", "_", self.name) + f"_{block.line}.py")
             script.write_text("\n" * (block.line - 1) + block.code)
-            command = [sys.executable, script.name]
+            command = [script.name]
         else:
             code = block.code
             if block.language == "console":
                 code = "".join(re.findall(r"^(?:\$|>) (.*\n)", code, flags=re.MULTILINE))
             script.write_text(code)
             command = ["bash", "-e", script.name]
-        # A file, not a pipe: what stays in the background would hold a pipe open.
         log = script.with_suffix(".log")
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        start = self._fork if block.language == "python" else self._shell
+        process = start(command, log)
         self._groups.append(process.pid)
         try:
             code_or_word: int | str = process.wait(BLOCK_TIMEOUT_S)
@@ -159,6 +152,22 @@ class Reader:
             code_or_word = code_or_word and f"ended with status {code_or_word}"
         self._transcript += f"--- {self._at(block)}\n{log.read_text(errors='replace')}"
         return code_or_word
+
+    def _fork(self, command: list[str], log: Path) -> Fork:
+        return Fork(command, out=log, err=log, cwd=self.folder, env=self._env)
+
+    def _shell(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+        # A file, not a pipe: what stays in the background would hold a pipe open.
+        with log.open("wb") as sink:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def _at(self, block: Block) -> str:
         return f"{self.name}:{block.line}"
@@ -184,6 +193,7 @@ def follow(name: str, text: str, folder: Path) -> None:
         reader.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_block_of_the_document_runs(path: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:

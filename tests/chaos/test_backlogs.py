@@ -14,8 +14,6 @@ from tests.cluster import Cluster
 from tests.processes import wait_until
 from tests.stores import store_url
 
-pytestmark = pytest.mark.alone
-
 CONCURRENCY = ("--concurrency", "1")
 
 
@@ -30,6 +28,7 @@ def published(broker: RedisBroker) -> int:
     ("store", "steps", "pause_s"),
     [("sqlite", 1_000, 3), pytest.param("redis", 50_000, 120, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])],
 )
+@pytest.mark.alone
 def test_a_backlog_is_sent_once_while_workers_are_away_and_drained_by_four(
     redis_broker: RedisBroker, tmp_path: Path, request: pytest.FixtureRequest, store: str, steps: int, pause_s: float
 ) -> None:

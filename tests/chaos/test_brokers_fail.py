@@ -14,8 +14,6 @@ from tests.cluster import DEAF, Cluster
 from tests.processes import wait_until
 from tests.servers import PrivateRabbit, PrivateRedis
 
-pytestmark = pytest.mark.alone
-
 
 def through(cluster: Cluster, trouble: Callable[[], None], *, chains: int = 60, links: int = 10) -> None:
     """Let trouble happen twice during a run, and submit more after each.
@@ -42,6 +40,7 @@ def through(cluster: Cluster, trouble: Callable[[], None], *, chains: int = 60, 
     assert all(worker.alive for worker in workers)
 
 
+@pytest.mark.slow
 def test_all_messages_are_lost_twice_during_600_steps(cluster: Cluster, broker: Broker) -> None:
     through(cluster, broker.lose_messages)
 
@@ -50,6 +49,7 @@ def test_all_connections_are_cut_twice_during_a_run(cluster: Cluster, broker: Br
     through(cluster, broker.cut_connections, chains=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["redis", pytest.param("rabbitmq", marks=pytest.mark.soak)])
 def test_the_broker_is_killed_and_comes_back_twice(tmp_path: Path, kind: str) -> None:
     """Redis comes back empty here, RabbitMQ with its durable messages."""
@@ -57,6 +57,7 @@ def test_the_broker_is_killed_and_comes_back_twice(tmp_path: Path, kind: str) ->
         through(cluster, server.restart, chains=30)
 
 
+@pytest.mark.alone
 def test_a_broker_that_hangs_has_no_worker_taken_for_dead(on_redis: Cluster, redis_broker: RedisBroker) -> None:
     """It keeps its connections and answers nothing, for longer than leases last, while a worker has to publish."""
     orch = on_redis.orchestrator()
@@ -89,6 +90,7 @@ def test_a_deaf_worker_reconnects_and_hears_again(cluster: Cluster) -> None:
     assert worker.alive
 
 
+@pytest.mark.slow
 def test_a_worker_that_stays_deaf_leaves_with_an_error(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     worker = cluster.worker("--concurrency", "1", env={DEAF: "always"})

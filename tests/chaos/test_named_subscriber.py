@@ -13,7 +13,8 @@ import pytest
 from orchestra.model.event import position
 from orchestra.store.contract import Store
 from tests.cluster import ROOT, Cluster
-from tests.processes import Process, wait_until
+from tests.forks import Program
+from tests.processes import wait_until
 
 SIZES = [
     pytest.param((400, 4), id="400-tasks"),
@@ -36,7 +37,7 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]
 def test_it_receives_every_event_at_least_once_and_in_order_per_run(cluster: Cluster, size: tuple[int, int]) -> None:
     tasks, kills = size
     heard = cluster.folder / "heard.txt"
-    subscriber = Process(
+    subscriber = Program(
         [sys.executable, "-m", "tests.subscriber_app", heard], log=cluster.folder / "sub.log", cwd=ROOT, env=cluster.env
     )
     cluster.closing(subscriber.kill9)

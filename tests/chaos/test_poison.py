@@ -7,8 +7,6 @@ from tests import bodies
 from tests.chaos.crashes import Supervisor
 from tests.cluster import Cluster
 
-pytestmark = pytest.mark.alone
-
 LONG = [pytest.mark.soak, pytest.mark.timeout(300)]
 POOLS = ["prefork", pytest.param("threads", marks=LONG), pytest.param("asyncio", marks=LONG)]
 """Of a worker that dies as a whole. Where bodies share a process, every crash is one of the worker."""
@@ -36,6 +34,7 @@ def test_a_step_that_kills_its_child_less_often_completes(on_redis: Cluster) -> 
     assert (task.status, task.output, task.crashes, task.attempts) == (TaskStatus.COMPLETED, "sick", 4, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_step_that_takes_the_whole_worker_down_fails_after_five_crashes(on_redis: Cluster, pool: str) -> None:
     orch = on_redis.orchestrator()

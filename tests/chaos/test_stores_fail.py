@@ -9,7 +9,7 @@ from tests.chaos.test_brokers_fail import through
 from tests.cluster import Cluster
 from tests.servers import PrivatePostgres, PrivateRedis
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.slow
 
 
 def test_postgresql_is_restarted_twice_during_a_run(redis_broker: RedisBroker, tmp_path: Path) -> None:

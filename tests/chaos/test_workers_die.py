@@ -13,10 +13,9 @@ from tests import bodies
 from tests.chaos.brokers import RedisBroker
 from tests.chaos.crashes import Morgue, each_once, many_short_steps, report, stopped
 from tests.cluster import DIES, ROOT, Cluster
+from tests.forks import Program
 from tests.processes import Process, wait_until
 from tests.stores import store_url
-
-pytestmark = pytest.mark.alone
 
 PRODUCER = """
 from orchestra import Orchestrator
@@ -47,16 +46,19 @@ def kill_again_and_again(cluster: Cluster, what: str, times: int, chains: int, l
     assert delays[-1] <= 10
 
 
+@pytest.mark.alone
 def test_workers_are_killed_during_a_run_of_short_steps(cluster: Cluster) -> None:
     kill_again_and_again(cluster, cluster.broker.partition(":")[0], times=3, chains=25, links=8)
 
 
+@pytest.mark.alone
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_thirty_workers_are_killed_during_a_run_of_short_steps(cluster: Cluster) -> None:
     kill_again_and_again(cluster, cluster.broker.partition(":")[0], times=30, chains=60, links=50)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_workers_are_killed_over_each_store(
     redis_broker: RedisBroker, tmp_path: Path, kind: str, request: pytest.FixtureRequest
@@ -65,6 +67,7 @@ def test_workers_are_killed_over_each_store(
         kill_again_and_again(cluster, kind, times=3, chains=20, links=12)
 
 
+@pytest.mark.alone
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
@@ -91,6 +94,7 @@ def test_the_only_worker_is_killed_and_the_next_one_goes_on_at_once(on_redis: Cl
     assert sorted(task.crashes for task in tasks) == [0, 0, 1, 1]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("pool", ["threads", "solo"])
 def test_a_worker_of_another_pool_is_killed(on_redis: Cluster, pool: str) -> None:
     orch = on_redis.orchestrator()
@@ -107,6 +111,7 @@ def test_a_worker_of_another_pool_is_killed(on_redis: Cluster, pool: str) -> Non
     assert second.time - killed_at < 5
 
 
+@pytest.mark.alone
 def test_a_killed_pool_child_is_noticed_within_a_second(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     cluster.worker("--concurrency", "2")
@@ -160,10 +165,12 @@ def works_again(cluster: Cluster, pid: int) -> None:
     assert pid in {each.pid for each in cluster.notes("after")}
 
 
+@pytest.mark.alone
 def test_a_frozen_worker_is_superseded_and_its_late_record_refused(cluster: Cluster) -> None:
     superseded_while(cluster, {"ORCHESTRA_LEASE_S": "1"}, frozen_s=0)
 
 
+@pytest.mark.alone
 @pytest.mark.soak
 def test_a_worker_that_was_frozen_for_thirty_seconds_is_refused(cluster: Cluster) -> None:
     superseded_while(cluster, {}, frozen_s=30)
@@ -213,7 +220,7 @@ def test_a_producer_is_killed_while_it_submits(on_redis: Cluster) -> None:
     program.write_text(PRODUCER)
     env = {**on_redis.env, "PYTHONPATH": str(ROOT)}
     for number in range(3):
-        producer = Process([sys.executable, program], log=on_redis.folder / f"p{number}.log", cwd=ROOT, env=env).start()
+        producer = Program([sys.executable, program], log=on_redis.folder / f"p{number}.log", cwd=ROOT, env=env).start()
         on_redis.wait_for_note("submitted", 5 * (number + 1))
         producer.kill9()
     orch = on_redis.orchestrator()

@@ -23,6 +23,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     store.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, GRAPHS, BATCH))
 def test_random_graphs_end_as_the_interpreter_says(store: Store, first: int) -> None:
     for seed in range(first, min(first + BATCH, GRAPHS)):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
+import psycopg
 import pytest
 
 from orchestra.errors import StoreUnavailable
@@ -19,7 +20,10 @@ class OfKind(StoreContract):
 
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest) -> Iterator[Store]:
-        store = open_url(store_url(self.kind, request))
+        yield from self.opened(store_url(self.kind, request))
+
+    def opened(self, url: str) -> Iterator[Store]:
+        store = open_url(url)
         yield store
         with suppress(StoreUnavailable):  # closed by the test
             check_log(store)
@@ -37,6 +41,21 @@ class TestSqliteStore(OfKind):
 class TestPostgresStore(OfKind):
     kind = "postgresql"
 
+    @pytest.fixture
+    def store(self, postgres_url: str) -> Iterator[Store]:
+        tables = f"{postgres_url}?schema=contract"  # shared, and emptied: to make them takes longer than a test
+        empty(tables)
+        yield from self.opened(tables)
+
 
 class TestRedisStore(OfKind):
     kind = "redis"
+
+
+def empty(url: str) -> None:
+    """Delete what a store on PostgreSQL holds, if there is one, but for what says which tables it has."""
+    database, _, schema = url.partition("?schema=")
+    kept = {"meta", "alembic_version"}
+    with psycopg.connect(database, autocommit=True) as admin:
+        found = admin.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [schema]).fetchall()
+        admin.execute("".join(f'DELETE FROM "{schema}"."{name}";' for (name,) in found if name not in kept))

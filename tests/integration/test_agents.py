@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import random
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,6 +19,7 @@ from orchestra.testing import Calls, ScriptedModel
 from tests import agents as scripts
 from tests.bodies import TRACE, lines_of
 from tests.cluster import ROOT, Cluster
+from tests.commands import orchestra
 from tests.openai_server import OpenAiServer
 from tests.processes import Process, wait_until
 
@@ -185,6 +185,7 @@ def kill_an_agent(cluster: Cluster, kills: int, seed: int) -> None:
     assert task.usage == Usage(requests=11, tool_calls=10, input_tokens=110, output_tokens=55, cost=task.usage.cost)
 
 
+@pytest.mark.slow
 def test_an_agent_killed_again_and_again_repeats_no_call_that_was_recorded(agents_cluster: Cluster) -> None:
     kill_an_agent(agents_cluster, 2, seed=7)
 
@@ -261,9 +262,8 @@ def test_the_command_line_shows_what_a_run_took(tmp_path: Path) -> None:
     with Orchestrator(state_file=tmp_path / "state.db") as orch:
         run = orch.submit(clerk, "hello").wait(20).run_id
         env = {**os.environ, "ORCHESTRA_STORE": store}
-        command = [sys.executable, "-m", "orchestra", "runs", "show", str(run)]
-        shown = subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
-        told = json.loads(subprocess.run([*command, "--json"], env=env, capture_output=True, check=True).stdout)
+        shown = orchestra("runs", "show", str(run), env=env).stdout
+        told = json.loads(orchestra("runs", "show", str(run), "--json", env=env).stdout)
     assert "1 requests, 0 tool calls, 10 tokens in, 5 out, $0.0125" in shown
     assert told["usage"]["cost"] == 0.0125
     assert [(each["agent"], each["name"], each["usage"]["output_tokens"]) for each in told["calls"]] == [

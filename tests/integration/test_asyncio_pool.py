@@ -15,7 +15,8 @@ from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from orchestra import Orchestrator, Task, TaskStatus, Workflow, WorkflowStatus
 from tests import bodies
 from tests.cluster import ROOT, Cluster
-from tests.processes import Process, wait_until
+from tests.forks import Program
+from tests.processes import wait_until
 from tests.servers import PrivateRedis
 
 
@@ -28,7 +29,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         command = ["celery", "-A", "tests.coroutines", "worker", "-c", "200", "-l", "WARNING"]
         log = tmp_path_factory.mktemp("pool") / "worker.log"
         options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        with Process([sys.executable, "-m", *command, *options], log=log, cwd=ROOT) as worker:
+        with Program([sys.executable, "-m", *command, *options], log=log, cwd=ROOT) as worker:
             wait_until(lambda: "queues" in worker.output, 30)
             yield module
 

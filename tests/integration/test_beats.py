@@ -23,6 +23,7 @@ from orchestra.store.contract import RunFilter
 from tests import bodies
 from tests.cluster import ROOT, Cluster
 from tests.commands import orchestra
+from tests.forks import Program
 from tests.processes import Process, wait_until
 from tests.stores import store_url
 
@@ -52,6 +53,7 @@ def cluster(tmp_path: Path, redis_url: str) -> Iterator[Cluster]:
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [QUICK, pytest.param(FULL, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
 @pytest.mark.parametrize("kind", PROCESSES)
 def test_three_beats_of_which_one_is_killed_again_and_again_fire_everything_once(
@@ -198,7 +200,7 @@ class Adopted:
         log = self.folder / f"{arguments[0]}-{len(list(self.folder.glob('*.log')))}.log"
         log.touch()
         command = [sys.executable, "-m", "celery", "-A", "adopted:app", *arguments, "-l", "INFO"]
-        return Process(command, log=log, cwd=self.folder, env={"PYTHONPATH": f"{self.folder}:{ROOT}"})
+        return Program(command, log=log, cwd=self.folder, env={"PYTHONPATH": f"{self.folder}:{ROOT}"})
 
     def worker(self) -> Process:
         return self.celery("worker", "-c", "1")

@@ -13,6 +13,7 @@ import pytest
 
 from tests import commands
 from tests.cluster import Cluster
+from tests.forks import Program
 from tests.processes import Process, wait_until
 
 FLOWS = """
@@ -160,7 +161,7 @@ class Shared:
         return json.loads(self(*arguments, "--json", status=status))
 
     def start(self, *arguments: str, log: str) -> Process:
-        process = Process(
+        process = Program(
             [sys.executable, "-m", "orchestra", *arguments], log=self.folder / log, cwd=self.folder, env=self.env
         )
         self.cluster.closing(process.kill9)

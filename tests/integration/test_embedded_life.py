@@ -19,8 +19,6 @@ from orchestra import Orchestrator, Task, TaskStatus, Workflow, WorkflowStatus, 
 from orchestra.errors import Closed
 from tests.processes import wait_until
 
-pytestmark = pytest.mark.alone
-
 LONG_S = 10
 
 
@@ -41,6 +39,7 @@ def run_program(source: str, folder: Path, root: Path) -> subprocess.CompletedPr
 # Opening and closing
 
 
+@pytest.mark.alone
 def test_opening_starts_no_thread_and_submitting_does() -> None:
     before = threading.active_count()
     with Orchestrator(concurrency=3) as orch:
@@ -52,6 +51,7 @@ def test_opening_starts_no_thread_and_submitting_does() -> None:
     wait_until(lambda: threading.active_count() == before)
 
 
+@pytest.mark.alone
 def test_closing_an_idle_orchestrator_takes_no_time_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     orch = Orchestrator(concurrency=8)
@@ -60,12 +60,12 @@ def test_closing_an_idle_orchestrator_takes_no_time_and_leaves_no_thread() -> No
     took = -time.perf_counter()
     orch.close()
     took += time.perf_counter()
-    left = set(threading.enumerate()) - before
     print(f"closed in {took * 1e3:.1f} ms")
     assert took < 0.5
-    assert not left
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
+@pytest.mark.alone
 def test_closing_does_not_wait_for_bodies() -> None:
     entered, release = threading.Barrier(5), threading.Event()
 
@@ -85,6 +85,7 @@ def test_closing_does_not_wait_for_bodies() -> None:
     release.set()
 
 
+@pytest.mark.alone
 def test_threads_of_bodies_that_were_left_behind_end_with_them(caplog: pytest.LogCaptureFixture) -> None:
     before = set(threading.enumerate())
     entered, release = threading.Barrier(5), threading.Event()
@@ -212,11 +213,11 @@ def wait_until_running():
 orch = Orchestrator()
 orch.on("task.*", lambda task: None)
 orch.submit(fails).wait(10)
+with open("last words", "w") as file: file.write(str(time.monotonic()))
 {end}
 """
-    started = time.perf_counter()
     ended = run_program(source, tmp_path, root)
-    took = time.perf_counter() - started
+    took = time.monotonic() - float((tmp_path / "last words").read_text())
     assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 3 if "sys.exit" in end else 0)
     assert took < 5
 
@@ -320,6 +321,7 @@ def test_many_threads_may_submit_at_a_time() -> None:
 # Figures
 
 
+@pytest.mark.alone
 def test_a_no_op_takes_a_few_milliseconds_from_submit_to_done() -> None:
     with Orchestrator() as orch:
         orch.submit(noop).wait(LONG_S)
@@ -333,6 +335,7 @@ def test_a_no_op_takes_a_few_milliseconds_from_submit_to_done() -> None:
     assert times[100] < 0.015  # 5 ms on an idle machine
 
 
+@pytest.mark.alone
 def test_two_thousand_no_ops_run_at_more_than_a_thousand_a_second() -> None:
     rates: list[float] = []
     for _ in range(2):
@@ -345,6 +348,7 @@ def test_two_thousand_no_ops_run_at_more_than_a_thousand_a_second() -> None:
     assert max(rates) > 400  # 1,000 on two idle cores
 
 
+@pytest.mark.alone
 def test_importing_is_quick_and_loads_nothing_heavy(tmp_path: Path, root: Path) -> None:
     source = """
 import json, sys, time

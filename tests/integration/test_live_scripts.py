@@ -266,6 +266,7 @@ def player(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Player]:
         made.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("examples", [3, pytest.param(200, marks=pytest.mark.soak)])
 def test_random_scripts_end_as_the_model_says(examples: int, player: Player) -> None:

@@ -262,7 +262,6 @@ def test_teams_want_agents_and_a_goal() -> None:
 # Killed workers
 
 
-@pytest.mark.alone
 def test_a_debate_killed_three_times_goes_on_in_its_round_and_ends_with_one_full_transcript(
     agents_cluster: Cluster,
 ) -> None:

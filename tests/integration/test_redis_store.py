@@ -14,7 +14,7 @@ from orchestra import WorkflowStatus
 from orchestra.store.sql.store import SqlStore
 from tests import bodies
 from tests.cluster import ROOT, TASKS_PER_CHILD, Cluster
-from tests.processes import Process
+from tests.forks import Program
 from tests.servers import PrivateRedis
 
 PRODUCER = """
@@ -94,7 +94,7 @@ def test_many_processes_share_the_file_and_none_is_told_that_it_is_locked(cluste
     program = cluster.folder / "producer.py"
     program.write_text(PRODUCER)
     producers = [
-        Process(
+        Program(
             [sys.executable, program, str(number)],
             log=cluster.folder / f"producer-{number}.log",
             cwd=ROOT,

@@ -63,6 +63,16 @@ def tell_twice(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- opening --------------------------------------------------------------------------------------------------------
 
 
+def test_a_store_that_was_closed_waits_for_no_server(server: PrivateRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("orchestra.store.redis.connection.time.sleep", waits.append)
+    made = RedisStore(server.url)
+    made.close()
+    with pytest.raises(StoreUnavailable, match="it was closed"):
+        made.run("any")
+    assert not waits
+
+
 def test_a_server_that_evicts_keys_is_refused_with_the_command_that_helps(server: PrivateRedis) -> None:
     with server.client() as client:
         client.config_set("maxmemory-policy", "allkeys-lru")

@@ -14,6 +14,7 @@ from celery.exceptions import ChordError
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import AsyncResult, GroupResult
 
+from tests.forks import Program
 from tests.processes import Process, wait_until
 from tests.servers import PrivatePostgres, PrivateRedis
 
@@ -35,7 +36,7 @@ class Application:
 
     def worker(self, name: str, *options: str, env: dict[str, str] | None = None) -> Process:
         command = [sys.executable, "-m", "celery", "-A", "tests.results_app", "worker", "-n", f"{name}@%h"]
-        return Process(
+        return Program(
             [*command, "-c", "2", "--loglevel", "INFO", *options],
             log=self.folder / f"{name}.log",
             env={**self.env, **(env or {})},
@@ -193,6 +194,7 @@ def test_a_callback_whose_publisher_died_is_published_by_another(application: Ap
         assert result.get(timeout=PATIENCE_S) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["postgresql", "redis"])
 def test_a_store_that_is_away_when_a_task_ends_costs_it_nothing_but_time(
     kind: str, tmp_path: Path, broker: str

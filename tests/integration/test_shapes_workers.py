@@ -25,6 +25,7 @@ def orch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield cluster.orchestrator()
 
 
+@pytest.mark.slow
 def test_random_graphs_end_in_worker_processes_as_the_interpreter_says(orch: Orchestrator) -> None:
     check_random_graphs(orch, range(GRAPHS), 60)
     check_history(orch.parts.store)

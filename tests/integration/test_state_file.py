@@ -14,6 +14,7 @@ import pytest
 from orchestra import Orchestrator, RetryPolicy, Task, TaskStatus, Workflow, WorkflowStatus
 from orchestra.errors import KeyConflict, SettingsError, StoreUnavailable
 from orchestra.runtime import local
+from tests.forks import Program
 from tests.processes import Process, wait_until
 
 LONG_S = 20
@@ -44,7 +45,7 @@ class Programs:
         path = self.folder / f"program{self._count}.py"
         path.write_text(HEAD + source)
         log = self.folder / f"log{self._count}"
-        return Process([sys.executable, path], log=log, cwd=self.folder, env=self._env)
+        return Program([sys.executable, path], log=log, cwd=self.folder, env=self._env)
 
     def notes(self) -> Counter[str]:
         path = self.folder / "notes"

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +12,8 @@ import pytest
 from orchestra import TaskStatus
 from orchestra.store.contract import Lease
 from tests import bodies
-from tests.cluster import ROOT, Cluster
+from tests.cluster import Cluster
+from tests.commands import orchestra
 from tests.processes import wait_until
 from tests.servers import PrivateRedis, free_port
 
@@ -146,14 +145,8 @@ def test_a_worker_waits_for_its_broker(cluster: Cluster, private_redis: Callable
 def fails(cluster: Cluster, *options: str, **env: str | None) -> str:
     """Run a worker that must fail at once; return its last line."""
     variables = {**os.environ, **cluster.env, "NO_COLOR": "1", "COLUMNS": "200", **env}
-    ended = subprocess.run(
-        [sys.executable, "-m", "orchestra", "worker", *options],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=20,
-        env={name: value for name, value in variables.items() if value is not None},
-    )
+    env = {name: value for name, value in variables.items() if value is not None}
+    ended = orchestra("worker", *options, env=env)
     assert ended.returncode == 2, ended
     assert "Traceback" not in ended.stderr, ended.stderr
     return " ".join(line.strip(" │╭╰─╮╯") for line in ended.stderr.splitlines())

@@ -19,6 +19,7 @@ def stage() -> Iterator[Theatre]:
     stage.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS, BATCH))
 def test_every_invariant_holds_in_every_weather(stage: Theatre, first: int) -> None:
     for seed in range(first, first + BATCH):

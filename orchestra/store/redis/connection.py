@@ -104,6 +104,8 @@ class Connection:
         while True:
             try:
                 return self._send(args)
+            except StoreUnavailable:
+                raise  # it was closed: no waiting opens it again
             except exceptions.AuthenticationError as error:
                 raise StoreUnavailable(self.url, str(error)) from error
             except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
