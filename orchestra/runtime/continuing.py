@@ -105,7 +105,7 @@ class Board:
     def step_at(self, message: str) -> str | None:
         """Return the step that the child is at which was given a message.
 
-        None when several were given it (a double, or a retry) and are not at the same: it cannot be said of one of them.
+        None when several were given it (a double, or a retry) and are not at the same: it cannot be said of one.
         """
         steps = {each.step for each in self._of(message)} or {message}
         return steps.pop() if len(steps) == 1 else None
