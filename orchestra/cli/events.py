@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -43,12 +43,15 @@ def events(
             raise typer.Exit(130) from None
 
 
-def follow_log(orch: Orchestrator, cursor: int, run_id: str | None = None) -> Iterator[Event]:
-    """Give the events behind a cursor as they happen, for ever."""
+def follow_log(
+    orch: Orchestrator, cursor: int, run_id: str | None = None, *, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Event]:
+    """Give the events behind a cursor as they happen, for ever. ``meanwhile`` is called whenever there is none."""
     while True:
         found, last = orch.parts.store.events(cursor, run_id=run_id)
         yield from found
         if last == cursor:
+            meanwhile()
             time.sleep(_POLL_S)
         cursor = last
 

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +14,8 @@ from rich.text import Text
 from orchestra.cli.events import follow_log, line, to_json
 from orchestra.cli.options import short
 from orchestra.client import Orchestrator
+from orchestra.engine.reasons import Cause
+from orchestra.explanation import explain
 from orchestra.model.event import RUN_ENDS, TASK_ENDS, Event
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.model.task import WorkflowRun
@@ -22,6 +24,8 @@ _REFRESH_S = 0.2
 _SHOWN = 8
 _LONGEST_TAIL = 60
 _LAST_WORDS_S = 1.0
+_SILENCE_S = 2.0
+"""How long nothing happens until it is looked why."""
 
 
 def watch(orch: Orchestrator, run_id: str, *, plain: bool, console: Console) -> WorkflowRun:
@@ -66,7 +70,16 @@ def _lines(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
         console.print(Text(f"{name}: {text}"), soft_wrap=True)
 
     texts = Texts(run, show)
-    for event in _until_ended(orch, run):
+    obstacles, told = Obstacles(orch, run.id), set[str]()
+
+    def tell() -> None:
+        for text in obstacles.look():
+            if text not in told:
+                told.add(text)
+                console.print(Text(f"{'':<12} it waits: {text}", style="yellow"), soft_wrap=True)
+
+    for event in _until_ended(orch, run, tell):
+        obstacles.heard()
         if event.task_id is not None and event.task_id not in names:
             names = {task_id(str(each.ref)): each.name for each in orch.parts.store.steps(run.id)}
         console.print(Text(line(event, names)), soft_wrap=True)
@@ -79,9 +92,34 @@ def _known_as(run: WorkflowRun) -> Callable[[str], str]:
     return lambda step_id: run.id if single else step_id
 
 
-def _until_ended(orch: Orchestrator, run: WorkflowRun) -> Iterator[Event]:
+class Obstacles:
+    """What keeps a run from going on until people do something: nobody serves a queue, or the run is paused."""
+
+    def __init__(self, orch: Orchestrator, run_id: str) -> None:
+        self._orch, self._run_id = orch, run_id
+        self._look_at = time.monotonic() + _SILENCE_S
+        self._found: list[str] = []
+
+    def heard(self) -> None:
+        """Something happened: there is no need to look for a while."""
+        self._look_at = time.monotonic() + _SILENCE_S
+
+    def look(self) -> Sequence[str]:
+        """Return them, as they were within the last seconds."""
+        if time.monotonic() >= self._look_at:
+            store = self._orch.parts.store
+            record = store.run(self._run_id)
+            reasons = () if record is None else explain(store, record, None, time.time())
+            self._found = [each.text for each in reasons if each.cause in (Cause.NO_WORKER, Cause.PAUSED)]
+            self.heard()
+        return self._found
+
+
+def _until_ended(
+    orch: Orchestrator, run: WorkflowRun, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[Event]:
     """Give the events of a run from the first to the one that ends it, for as long as nobody retries it."""
-    for event in follow_log(orch, 0, run.id):
+    for event in follow_log(orch, 0, run.id, meanwhile=meanwhile):
         yield event
         # A task that was submitted alone has no workflow events, but the id of its run.
         ends = event.type in RUN_ENDS or (event.task_id == run.id and event.type in TASK_ENDS)
@@ -118,15 +156,15 @@ class Texts(threading.Thread):
 
 
 def _live(orch: Orchestrator, run: WorkflowRun, console: Console) -> None:
-    tails = Texts(run).tails
-    with Live(_picture(orch, run, tails), console=console, refresh_per_second=10) as live:
+    tails, obstacles = Texts(run).tails, Obstacles(orch, run.id)
+    with Live(_picture(orch, run, tails, obstacles), console=console, refresh_per_second=10) as live:
         while not run.status.ended:
             time.sleep(_REFRESH_S)
-            live.update(_picture(orch, run, tails))
-        live.update(_picture(orch, run, tails))
+            live.update(_picture(orch, run, tails, obstacles))
+        live.update(_picture(orch, run, tails, obstacles))
 
 
-def _picture(orch: Orchestrator, run: WorkflowRun, tails: Mapping[str, str]) -> Group:
+def _picture(orch: Orchestrator, run: WorkflowRun, tails: Mapping[str, str], obstacles: Obstacles) -> Group:
     record = run.record
     counts = orch.counts(run.id)
     total = sum(counts.values())
@@ -149,6 +187,8 @@ def _picture(orch: Orchestrator, run: WorkflowRun, tails: Mapping[str, str]) -> 
         rows.add_row("", f"and {len(running) - _SHOWN} more")
     if counts.get(TaskStatus.RETRYING):
         rows.add_row("  ↻", f"{counts[TaskStatus.RETRYING]} wait to be tried again")
+    for text in () if running or record.status.ended else obstacles.look():
+        rows.add_row("  !", Text(text, style="yellow"))
     if record.error is not None:
         rows.add_row("  ✘", Text(f"{record.error.type}: {record.error}".splitlines()[0], style="red"))
     return Group(head, rows)

@@ -181,6 +181,7 @@ def test_a_run_is_submitted_explained_served_watched_shown_and_listed(shared: Sh
     sick = shared.json("doctor", status=1)
     assert [each["about"] for each in sick if each["level"] == "error"] == ["queue cli"]
     watcher = shared.start("runs", "watch", run_id, log="watch.log")
+    watcher.wait_for("it waits: 'pages' is ready, and no worker serves queue 'cli'; start one: orchestra worker --app")
     worker = shared.start("worker", "--app", "flows:orch", "--concurrency", "2", log="worker.log")
     assert watcher.wait() == 0
     assert "workflow.completed" in watcher.output
