@@ -7,7 +7,7 @@ from orchestra.store.contract import ClaimRef, Store
 from orchestra.testing.simulation.view import RunView
 from orchestra.testing.simulation.world import Process, Violation, World
 
-SLACK_S = 2.5
+SLACK_S = 4.0
 """How long a worker may take to go after its bodies' time is over."""
 TAKES = "who goes takes nothing new"
 LETS_FINISH = "who goes lets bodies finish"
