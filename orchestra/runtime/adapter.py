@@ -111,8 +111,8 @@ class Adapter:
         """Whether monitors see what happens to messages; for embedded workers there is none, as a rule."""
         self.leaving: Callable[[], bool] = lambda: False
         """Whether the worker was told to go."""
-        self.now_at: Callable[[str], str] = lambda message: message
-        """Which step a child of this process is at that was given a message; Celery ids both."""
+        self.now_at: Callable[[str], str | None] = lambda message: message
+        """Which step a child of this process is at that was given a message, if that can be said; Celery ids both."""
         self.tracing: Tracing | None = None
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
@@ -356,7 +356,10 @@ class Adapter:
         if getattr(request, _SETTLED, False):
             return  # Celery reports a time limit twice, and a new claim may stand by now
         setattr(request, _SETTLED, True)
-        message = MessageRef.parse(self.now_at(request.id))
+        now_at = self.now_at(request.id)
+        if now_at is None:
+            return  # several children were given this message: the reconciler reopens the claim that nobody is at
+        message = MessageRef.parse(now_at)
         try:
             claimed = self.cycle.store.claimed(message, self.cycle.worker)
         except StoreUnavailable as away:

@@ -11,7 +11,8 @@ from celery.worker import state
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.asyncio_pool import bridge_tasks
-from orchestra.runtime.continuing import At, Board, continue_in_child, is_at, needs_parent
+from orchestra.runtime.board import Board
+from orchestra.runtime.continuing import continue_in_child, needs_parent
 from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.leaving import Leaving, Notice, PoolBodies, return_messages
 from orchestra.runtime.observing import Watch
@@ -123,7 +124,7 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         if not (self._forks and self.equipment.may_continue):
             return None
         board = Board()
-        self._adapter.now_at = lambda message: board.read().get(message, At(message)).step
+        self._adapter.now_at = board.step_at
         signals.worker_process_init.connect(self._child_begins, weak=False)
         return board
 
@@ -230,11 +231,13 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
 def _parent_holds(board: Board | None, claim: ClaimRef) -> bool:
     """Whether the parent of children has a request that the claim may be of: from its arrival until it is done."""
-    now_at = {} if board is None else board.read()
     try:
-        return any(is_at(request.id, now_at.get(request.id), claim.ref) for request in tuple(state.reserved_requests))
+        messages = {request.id for request in tuple(state.reserved_requests)}
     except RuntimeError:
         return True  # it changed while it was looked at; there will be another look
+    if board is None:
+        return claim.ref.celery_id in messages
+    return any(board.may_be_at(message, claim.ref) for message in messages)
 
 
 def _parent_busy() -> int:

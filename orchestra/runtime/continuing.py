@@ -3,13 +3,12 @@
 A record hands on what it released, and what of its run it made room for. The child that made the record is free at that
 moment, so it may as well do one of those at once: claimed, run and recorded like any other, under Celery's own tracer,
 with a request of its own. What is kept has been short before; where nothing is, the child takes the next message of its
-queue without its parent. It does so for `CONTINUE_S` after a message arrived, so that no slot is away from the broker
-for longer (invariant 10). The parent sees on a shared page which step it is at.
+queue without its parent. Either is claimed with the record before it, where the store does that. A child goes on for
+`CONTINUE_S` after a message arrived, so that no slot is away from the broker for longer (invariant 10).
 """
 
 import base64
 import json
-import mmap
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from celery.worker import state
 
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
+from orchestra.runtime.board import Board
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.observing import Measure, Sample
 from orchestra.runtime.publisher import headers_of
@@ -43,79 +43,6 @@ _NO_LIMITS = (None, [None, None], (None, None))
 _NOTHING: Mapping[str, Any] = {
     "args": [], "kwargs": {}, "callbacks": None, "errbacks": None, "chain": None, "chord": None,
 }  # fmt: skip
-
-
-class At(NamedTuple):
-    """What a child is at: the Celery id of a step, and the run of which it may have just claimed another one."""
-
-    step: str
-    claiming: str = ""
-
-
-class Board:
-    """A page that the children of a pool share with their parent: whether they may continue, and what each is at.
-
-    A row has two halves, of which its first byte names the one that counts: so a reader sees the old or the new.
-
-    Args:
-        children: How many there may be; those beyond do not continue.
-    """
-
-    _ROW, _HALF = 512, 255
-
-    def __init__(self, children: int = 512) -> None:
-        self._page = mmap.mmap(-1, self._ROW * (children + 1))
-        self._rows = range(1, children + 1)
-
-    @property
-    def may_continue(self) -> bool:
-        """Whether children may continue."""
-        return bool(self._page[0])
-
-    @may_continue.setter
-    def may_continue(self, may: bool) -> None:
-        self._page[0] = may
-
-    def place(self, index: int | None) -> int | None:
-        """Return the row of a child, if there is one for it."""
-        return None if index is None or index + 1 not in self._rows else index + 1
-
-    def has_room_for(self, message: str, step: str, claiming: str = "") -> bool:
-        """Whether so long ids can be said."""
-        return len(f"{message}\0{step}\0{claiming}".encode()) < self._HALF
-
-    def write(self, row: int, message: str, step: str, claiming: str = "") -> None:
-        """Say what a child is at that was given a message, and of which run it is about to claim another step."""
-        text = f"{message}\0{step}\0{claiming}".encode()
-        half = 2 if self._page[row * self._ROW] == 1 else 1
-        at = self._start(row, half)
-        self._page[at] = len(text)
-        self._page[at + 1 : at + 1 + len(text)] = text
-        self._page[row * self._ROW] = half
-
-    def _start(self, row: int, half: int) -> int:
-        return row * self._ROW + 1 + (half - 1) * self._HALF
-
-    def clear(self, row: int) -> None:
-        """A child is at the message that it was given, or at nothing."""
-        self._page[row * self._ROW] = 0
-
-    def read(self) -> dict[str, At]:
-        """Return what children are at, by the message that each was given. Of a dead one it is the last."""
-        found: dict[str, At] = {}
-        for row in self._rows:
-            half = self._page[row * self._ROW]
-            if half:
-                at = self._start(row, half)
-                text = self._page[at + 1 : at + 1 + self._page[at]].decode(errors="replace")
-                message, step, claiming = text.split("\0")
-                found[message] = At(step, claiming)
-        return found
-
-
-def is_at(message: str, at: At | None, ref: MessageRef) -> bool:
-    """Whether a child that was given a message is at a step, or may be."""
-    return ref.celery_id == message or (at is not None and (ref.celery_id == at.step or ref.step.run_id == at.claiming))
 
 
 class Known(Protocol):
@@ -180,6 +107,14 @@ class _Kept(NamedTuple):
     claimed: bool
 
 
+class _Taken(NamedTuple):
+    """A message that a child has taken, from which list, and its step."""
+
+    key: str
+    message: Envelope
+    step: Next
+
+
 class Continuation:
     """What one pool child goes on with. Its bodies run one after the other on one thread.
 
@@ -213,10 +148,13 @@ class Continuation:
         self._for_s, self._monotonic = for_s, monotonic
         self._durations = Durations() if durations is None else durations
         self._received, self._give_back = received, give_back
-        self._message = ""
-        """The Celery id of the message that the child was given."""
+        self._message, self._request = "", dict[str, Any]()
+        """What the child was given: Celery id, and request."""
         self._until: float | None = None
         self._kept: _Kept | None = None
+        self._taken: _Taken | None = None
+        self._takes_first = False
+        """Whether records handed on nothing lately, and messages waited."""
 
     def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
         """A claim is about to be recorded: say what may be claimed with that, and on the board that it may happen."""
@@ -226,20 +164,31 @@ class Continuation:
         longest = MessageRef(at.step._replace(n=_HIGHEST), _HIGHEST).celery_id
         if not self._goes_on() or not self._board.has_room_for(self._message, longest, at.step.run_id):
             return None
+        if self._taken is None and self._takes_first:
+            self._taken = self._take()
+        if self._taken is not None:
+            message = MessageRef.parse(self._taken.step.celery_id)
+            if not self._board.has_room_for(self._message, at.celery_id, message.step.run_id):
+                return None
+            self._board.write(self._row, self._message, at.celery_id, message.step.run_id)
+            return Onward(worker, row.queue, row.priority, message=message)
         self._board.write(self._row, self._message, at.celery_id, at.step.run_id)
         return Onward(worker, row.queue, row.priority, self._durations.short())
 
     def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[Any]) -> Sequence[Dispatch]:
         """A claim was recorded: keep what was claimed with it, or one of what it hands on; return the others."""
         if recorded.onward is not None:
-            self._kept = _Kept(recorded.onward[0], following, claimed=True)
-            self._board.write(self._row, self._message, recorded.onward[0].ref.celery_id)
-            return recorded.dispatches
-        if not recorded.dispatches or not self._goes_on():
-            return recorded.dispatches
+            dispatch, its = recorded.onward
+            self._board.write(self._row, self._message, its.claim.ref.celery_id)
+            if dispatch is not None:
+                self._kept = _Kept(dispatch, following, claimed=True)
+                return recorded.dispatches
         onward = Onward("", claimed.row.queue, claimed.row.priority, self._durations.short())
-        split = onward.split(claimed.claim.ref.step.run_id, recorded.dispatches)
+        split = onward.split(claimed.claim.ref.step.run_id, recorded.dispatches) if self._goes_on() else None
         if split is None:
+            return recorded.dispatches
+        self._takes_first = False
+        if self._taken is not None:
             return recorded.dispatches
         self._kept = _Kept(split[0], following, claimed=False)
         return split[1]
@@ -251,13 +200,15 @@ class Continuation:
 
     def trace(self, trace: Callable[..., Any], uuid: str, args: Any, kwargs: Any, request: dict[str, Any]) -> Any:
         """Run a task of a message as Celery does, and then what was kept or what waits."""
-        if not (self._board.may_continue and request.get(HEADER) and request.get("timelimit") in _NO_LIMITS):
+        if not (request.get(HEADER) and self._board.has_room_for(uuid, uuid)):
             return trace(uuid, args, kwargs, request)
-        self._until, self._message = self._monotonic() + self._for_s, uuid
-        self._kept = None
+        self._board.write(self._row, uuid, uuid)
+        self._message, self._request, self._kept, self._taken = uuid, request, None, None
+        if self._board.may_continue and request.get("timelimit") in _NO_LIMITS:
+            self._until = self._monotonic() + self._for_s
         try:
             answer = trace(uuid, args, kwargs, request)
-            while (following := self._next(uuid, request)) is not None:
+            while (following := self._next()) is not None:
                 self._board.write(self._row, uuid, following.celery_id)
                 self._traces[following.task](following.celery_id, [], {}, following.request)
         except Exception:
@@ -268,30 +219,39 @@ class Continuation:
 
     def _end(self) -> None:
         """The message is done with. What ends the process does not come here: the parent reads what it was at."""
-        self._until = self._kept = None
+        if self._taken is not None:
+            self._courier.put_back(self._taken.key, self._taken.message)
+        self._until = self._kept = self._taken = None
         self._give_back()
         self._board.clear(self._row)
 
-    def _next(self, uuid: str, request: Mapping[str, Any]) -> Next | None:
+    def _next(self) -> Next | None:
         kept, self._kept = self._kept, None
         if kept is not None:
-            if kept.dispatch.task in self._traces and self._board.has_room_for(uuid, kept.dispatch.ref.celery_id):
-                return _of_dispatch(request, kept.dispatch, kept.following)
+            dispatch = kept.dispatch
+            if dispatch.task in self._traces and self._board.has_room_for(self._message, dispatch.ref.celery_id):
+                return _of_dispatch(self._request, dispatch, kept.following)
             if kept.claimed:
                 return None  # it is given back in a moment
             self._send([kept.dispatch])
-        about: Mapping[str, str | None] = request.get("delivery_info") or {}
+        taken, self._taken = self._taken or self._take(), None
+        return None if taken is None else taken.step
+
+    def _take(self) -> "_Taken | None":
+        """Take the next message of the queue, if it is one for this process."""
+        about: Mapping[str, str | None] = self._request.get("delivery_info") or {}
         queue = about.get("routing_key")
         taken = self._courier.take(queue) if queue and self._goes_on() else None
+        self._takes_first = taken is not None
         if taken is None:
             return None
         key, message = taken
-        found = _of_message(request, message)
-        if found is None or found.task not in self._traces or not self._board.has_room_for(uuid, found.celery_id):
+        step = _of_message(self._request, message)
+        if step is None or step.task not in self._traces or not self._board.has_room_for(self._message, step.celery_id):
             self._courier.put_back(key, message)
             return None
         self._received(str(queue))
-        return found
+        return _Taken(key, message, step)
 
 
 def _of_dispatch(request: Mapping[str, Any], dispatch: Dispatch, following: Sequence[Any]) -> Next:

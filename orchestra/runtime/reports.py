@@ -60,7 +60,7 @@ class Reports:
         if isinstance(exception, WorkerLostError) and not self._adapter.leaving():
             request = sender.request
             # A child goes on with other steps after the one of its message.
-            celery_id = self._adapter.now_at(request.id)
+            celery_id = self._adapter.now_at(request.id) or request.id
             name = request.shadow or request.task if celery_id == request.id else None
             about = _about(name, celery_id, is_step=is_step(request))
             self._write("worker.process_crashed", {**about, "error": str(exception)})

@@ -29,7 +29,9 @@ class Stopper:
         now_at: Says which step the child is at that was given a message; Celery ids both.
     """
 
-    def __init__(self, store: Store, pool: Any, call_soon: Callable[..., object], now_at: Callable[[str], str]) -> None:
+    def __init__(
+        self, store: Store, pool: Any, call_soon: Callable[..., object], now_at: Callable[[str], str | None]
+    ) -> None:
         self._store, self._pool, self._call_soon, self._now_at = store, pool, call_soon, now_at
         self._seen: dict[str, float] = {}
 
@@ -41,7 +43,7 @@ class Stopper:
         """
         now = time.monotonic()
         at = {self._now_at(each.id): each for each in tuple(state.active_requests) if carries_step(each)}
-        suspects = {step: request for step, request in at.items() if step not in held}
+        suspects = {step: request for step, request in at.items() if step is not None and step not in held}
         self._seen = {step: self._seen.get(step, now) for step in suspects if self._was_cancelled(step)}
         for step, request in suspects.items():
             if now - self._seen.get(step, now) >= STOP_GRACE_S:

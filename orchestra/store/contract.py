@@ -107,8 +107,7 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         ``Expanded`` adds steps; their parent is WAITING until the last of them have ended, and takes their output.
         Last, for a parent and for a run, are steps that feed nothing, or only joins of *any*, which may not wait.
         Every record also refills the windows that it made room in. That of a completion may claim, in the same
-        transaction and as ``claim`` would do it next, the first step that it hands on and that ``onward`` takes; stores
-        may leave that out.
+        transaction and as ``claim`` would do it next, what ``onward`` names; stores may leave that out.
         """
         ...
 

@@ -190,6 +190,9 @@ def record(
 
 def _claiming(tx: Transaction, recorded: Recorded, run_id: str, onward: Onward, now: float) -> Recorded:
     """Claim of what a record hands on what its worker goes on with."""
+    if onward.message is not None:
+        its = claim(tx, onward.message, onward.worker, now)
+        return replace(recorded, onward=(None, its)) if isinstance(its, Claimed) else recorded
     split = onward.split(run_id, recorded.dispatches)
     claimed = None if split is None else claim(tx, split[0].ref, onward.worker, now)
     if split is None or not isinstance(claimed, Claimed):

@@ -120,22 +120,24 @@ class Recorded:
 
     dispatches: Sequence[Dispatch] = ()
     ended_run: WorkflowStatus | None = None
-    onward: tuple[Dispatch, Claimed] | None = None
-    """What was claimed in the same transaction, if that was asked for. It is none of the dispatches."""
+    onward: tuple[Dispatch | None, Claimed] | None = None
+    """What was claimed in the same transaction, if that was asked for; and what of it would have been published, if it
+    was handed on. It is none of the dispatches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """What a worker goes on with by itself, of what a record hands on: it is claimed with the record.
+    """What a worker goes on with by itself: it is claimed with the record before.
 
-    That is the first step of the same run and queue which is not less urgent, has no time limit of its own, and calls
-    one of the targets.
+    That is the step of a message which it has already. Else, of what the record hands on, the first step of the same
+    run and queue which is not less urgent, has no time limit of its own, and calls one of the targets.
     """
 
     worker: str
     queue: str
     priority: int
-    targets: frozenset[str]
+    targets: frozenset[str] = frozenset()
+    message: MessageRef | None = None
 
     def split(self, run_id: str, dispatches: Sequence[Dispatch]) -> tuple[Dispatch, list[Dispatch]] | None:
         """Return what it goes on with after a record of that run, and the others; None if there is nothing."""

@@ -348,13 +348,12 @@ def test_two_thousand_no_ops_run_at_more_than_a_thousand_a_second() -> None:
     assert max(rates) > 400  # 1,000 on two idle cores
 
 
-@pytest.mark.alone
 def test_importing_is_quick_and_loads_nothing_heavy(tmp_path: Path, root: Path) -> None:
     source = """
 import json, sys, time
-started = time.perf_counter()
+started = time.process_time()
 import orchestra
-took = time.perf_counter() - started
+took = time.process_time() - started
 heavy = ["sqlalchemy", "sqlite3", "psycopg", "pydantic_ai", "openai", "anthropic", "tornado", "flower", "starlette",
          "fastapi", "flask", "aiohttp", "httpx", "celery", "kombu", "redis"]
 print(json.dumps([took, [name for name in heavy if name in sys.modules]]))
@@ -362,4 +361,4 @@ print(json.dumps([took, [name for name in heavy if name in sys.modules]]))
     seen = [json.loads(run_program(source, tmp_path, root).stdout) for _ in range(3)]
     print(f"import orchestra: {min(took for took, _ in seen) * 1e3:.0f} ms")
     assert all(heavy == [] for _, heavy in seen)
-    assert min(took for took, _ in seen) < 0.4  # 200 ms on an idle machine
+    assert min(took for took, _ in seen) < 0.4  # of the processor; 200 ms on an idle machine

@@ -96,6 +96,7 @@ def test_messages_that_were_pushed_again_behind_our_back_are_dropped(cluster: Cl
 # Size and content
 
 
+@pytest.mark.timeout(240)
 def test_no_message_is_larger_than_4_kb_whatever_the_workflow(cluster: Cluster) -> None:
     cluster.worker("--concurrency", "2")
     orch = cluster.orchestrator()
@@ -106,7 +107,7 @@ def test_no_message_is_larger_than_4_kb_whatever_the_workflow(cluster: Cluster) 
             orch.submit_workflow(bodies.squares, 100),
             orch.submit_workflow(chain(9, "ü" * 190 + " {}")),
         ]
-        orch.wait_all(runs, timeout=60)
+        orch.wait_all(runs, timeout=180)  # four seconds on an idle machine
     assert all(completed_once(orch, run.id) for run in runs)
     largest = max(heard.sent, key=lambda message: message.size)
     print(
@@ -129,11 +130,16 @@ def test_chains_travel_in_segments_of_at_most_eight_links(cluster: Cluster) -> N
     assert all(link["immutable"] and link["args"] == [] for message in sent for link in message.chain)
 
 
-def test_a_chain_asks_the_store_for_one_claim_and_one_record_per_link(cluster: Cluster) -> None:
+def test_a_chain_asks_the_store_for_no_more_than_one_claim_and_one_record_per_link(cluster: Cluster) -> None:
     cluster.worker("--concurrency", "1", env={COUNTING: "1"})
     before = cluster.noted("store")
-    cluster.orchestrator().submit_workflow(chain(20)).wait(20)
-    assert cluster.noted("store") - before == {"store claim": 20, "store record": 20}
+    run = cluster.orchestrator().submit_workflow(chain(20)).wait(20)
+    asked = cluster.noted("store") - before
+    del asked["store renew"]  # of the lease, where the chain takes so long
+    assert {task.claims for task in run.tasks} == {1}
+    assert asked.keys() <= {"store claim", "store record"}
+    assert asked["store record"] == 20
+    assert asked["store claim"] <= 20  # a record may claim the next link, too
 
 
 def test_messages_hold_neither_inputs_nor_outputs(cluster: Cluster) -> None:

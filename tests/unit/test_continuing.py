@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ import pytest
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.status import TaskStatus
-from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, At, Board, Continuation, Durations, is_at
+from orchestra.runtime.board import At, Board
+from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, Continuation, Durations
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded
 
 REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None, "delivery_info": {"routing_key": "q"}}
 
@@ -26,12 +27,13 @@ class Child:
         self.ran: list[str] = []
         self.board = Board(2)
         self.board.may_continue = True
-        self.next: list[Dispatch] = []
+        self.next: Sequence[Dispatch | None] = []
         self.seconds = 0.001
         self.queue: list[dict[str, Any]] = []
         self.claims = False
-        self.boards: list[dict[str, At]] = []
+        self.boards: list[At | None] = []
         """What the parent read while something was recorded."""
+        self.asked: list[Onward] = []
         self.given_back = 0
         self.continuation = Continuation(
             self.board, 1, {"step": self.run}, self.sent.extend, self, lambda: self.leaving,
@@ -56,16 +58,17 @@ class Child:
     def body(self, uuid: str) -> str:
         self.ran.append(uuid)
         following, self.next = self.next[:1], self.next[1:]
-        self.record(following)
+        self.record([each for each in following if each is not None])
         self.now += self.seconds
         return f"answer of {uuid}"
 
     def record(self, handed_on: list[Dispatch]) -> None:
         """Record the body that has just run, in a store that claims what it is asked to if ``claims``."""
         onward = self.continuation.onward(claimed(), self.seconds, "w1")
+        self.asked += [] if onward is None else [onward]
         recorded = Recorded(handed_on)
         if self.claims and onward is not None:
-            self.boards.append(self.board.read())
+            self.boards.append(self.board.read(1))
             split = onward.split("r", handed_on)
             if split is not None:
                 recorded = Recorded(split[1], onward=(split[0], claimed(split[0].ref.step.n)))
@@ -90,6 +93,7 @@ def child() -> Child:
     made = Child()
     made.handle("first")  # from now on it is known how long it takes
     made.ran.clear()
+    made.asked.clear()
     return made
 
 
@@ -98,7 +102,7 @@ def test_it_goes_on_with_what_a_record_hands_on_and_answers_for_the_message(chil
     assert child.handle() == "answer of message"
     assert child.ran == ["message", "r.1.0", "r.2.0"]
     assert child.sent == []
-    assert child.board.read() == {}
+    assert child.board.read(1) is None
 
 
 def test_one_is_kept_and_the_others_are_sent(child: Child) -> None:
@@ -114,8 +118,8 @@ def test_what_was_claimed_with_a_record_is_gone_on_with(child: Child) -> None:
     assert child.handle() == "answer of message"
     assert (child.ran, child.sent) == (["message", "r.1.0", "r.2.0"], [])
     # Before each record the parent could read of which run another step may be claimed by now.
-    assert [each["message"] for each in child.boards] == [At("r.0.0", "r")] * 3
-    assert child.board.read() == {}
+    assert child.boards == [At("message", "r.0.0", "r")] * 3
+    assert child.board.read(1) is None
 
 
 def test_what_was_claimed_and_cannot_be_begun_is_given_back(child: Child) -> None:
@@ -133,7 +137,7 @@ def test_an_error_of_the_tracer_gives_back_what_was_claimed(child: Child) -> Non
     child.claims, before = True, child.given_back
     with pytest.raises(ValueError, match="boom"):
         child.continuation.trace(breaks, "message", [], {}, dict(REQUEST))
-    assert (child.ran, child.given_back, child.board.read()) == ([], before + 1, {})
+    assert (child.ran, child.given_back, child.board.read(1)) == ([], before + 1, None)
 
 
 def test_what_ends_the_process_leaves_the_board_to_the_parent(child: Child) -> None:
@@ -144,7 +148,7 @@ def test_what_ends_the_process_leaves_the_board_to_the_parent(child: Child) -> N
     child.claims = True
     with pytest.raises(SystemExit):
         child.continuation.trace(ends, "message", [], {}, dict(REQUEST))
-    assert child.board.read() == {"message": At("r.1.0")}
+    assert child.board.read(1) == At("message", "r.1.0")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +208,10 @@ def test_an_id_that_the_board_has_no_room_for_goes_to_the_broker(child: Child) -
     assert (child.ran, child.sent) == (["x" * 300], [dispatch(1)])
 
 
+def message_of(n: int) -> MessageRef:
+    return MessageRef(StepRef("r", n), 0)
+
+
 def message(n: int, **headers: Any) -> dict[str, Any]:
     """Return a message as it lies in Redis."""
     about = {HEADER: 1, "id": f"r.{n}.0", "task": "step", "timelimit": [None, None], **headers}
@@ -214,6 +222,20 @@ def test_what_waits_in_its_queue_is_taken_behind_what_is_kept(child: Child) -> N
     child.queue, child.next = [message(7), message(8)], [dispatch(1)]
     child.handle()
     assert child.ran == ["message", "r.1.0", "r.7.0", "r.8.0"]
+
+
+def test_a_message_that_waits_is_taken_before_the_record_once_nothing_is_handed_on(child: Child) -> None:
+    child.queue = [message(n) for n in range(5, 9)]
+    child.handle()
+    assert child.ran == ["message", "r.5.0", "r.6.0", "r.7.0", "r.8.0"]
+    assert [each.message for each in child.asked] == [None, message_of(6), message_of(7), message_of(8), None]
+
+
+def test_what_is_handed_on_comes_before_messages_again(child: Child) -> None:
+    child.queue, child.next = [message(n) for n in range(5, 8)], [None, dispatch(1), dispatch(2)]
+    child.handle()
+    # A message was in hand when the first was handed on.
+    assert (child.ran, child.sent) == (["message", "r.5.0", "r.6.0", "r.2.0", "r.7.0"], [dispatch(1)])
 
 
 @pytest.mark.parametrize(
@@ -243,21 +265,35 @@ def test_the_parent_reads_what_each_child_is_at() -> None:
     assert board.has_room_for("m1", "s1")
     assert not board.has_room_for("m1", "s" * 251)
     assert board.has_room_for("m1", "s" * 250)
-    assert board.read() == {"m1": At("s1a"), "m2": At("s2")}
+    assert (board.read(1), board.read(2)) == (At("m1", "s1a"), At("m2", "s2"))
     board.write(1, "m1", "s" * 250)
     board.write(2, "m2", "s2", "run")
-    assert board.read() == {"m1": At("s" * 250), "m2": At("s2", "run")}
+    assert (board.read(1), board.read(2)) == (At("m1", "s" * 250), At("m2", "s2", "run"))
     board.clear(1)
-    assert board.read() == {"m2": At("s2", "run")}
+    assert (board.read(1), board.step_at("m1"), board.step_at("m2")) == (None, "m1", "s2")
+
+
+def test_two_children_with_the_same_message_are_not_taken_for_each_other() -> None:
+    board = Board(2)
+    board.write(1, "r.1.0", "r.1.0")
+    board.write(2, "r.1.0", "r.1.0")
+    assert board.step_at("r.1.0") == "r.1.0"
+    board.write(2, "r.1.0", "r.5.0")
+    assert board.step_at("r.1.0") is None
+    assert all(board.may_be_at("r.1.0", MessageRef(StepRef("r", n), 0)) for n in (1, 5))
+    assert not board.may_be_at("r.1.0", MessageRef(StepRef("r", 6), 0))
 
 
 def test_a_child_is_at_its_message_at_what_it_goes_on_with_and_at_what_it_may_have_claimed() -> None:
-    step, other = MessageRef(StepRef("r", 1), 0), MessageRef(StepRef("other", 1), 0)
-    assert is_at("r.1.0", None, step)
-    assert is_at("message", At("r.1.0"), step)
-    assert is_at("message", At("r.0.0", "r"), step)
-    assert not is_at("message", At("r.0.0"), step)
-    assert not is_at("message", At("r.0.0", "r"), other)
+    board, step, other = Board(1), MessageRef(StepRef("r", 1), 0), MessageRef(StepRef("other", 1), 0)
+    assert board.may_be_at("r.1.0", step)
+    board.write(1, "message", "r.1.0")
+    assert board.may_be_at("message", step)
+    board.write(1, "message", "r.0.0")
+    assert not board.may_be_at("message", step)
+    board.write(1, "message", "r.0.0", "r")
+    assert board.may_be_at("message", step)
+    assert not board.may_be_at("message", other)
 
 
 def test_durations_follow_what_is_measured_and_are_bounded() -> None:

@@ -158,6 +158,10 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
             return None
         if onward is None or not isinstance(change, Completed):
             return self._recorded(self._connection.run("record", *arguments), claim.ref)
+        if onward.message is not None:
+            recorded, its = self.together([ToRecord(claim, change, now), ToClaim(onward.message, onward.worker, now)])
+            assert recorded is None or isinstance(recorded, Recorded)
+            return replace(recorded, onward=(None, its)) if recorded and isinstance(its, Claimed) else recorded
         targets = "\n".join(("", *onward.targets, ""))
         answer = self._connection.run(
             "record_onward", onward.worker, onward.queue, onward.priority, targets, *arguments

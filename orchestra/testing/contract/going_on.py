@@ -10,7 +10,7 @@ from orchestra.model import template
 from orchestra.model.graph import StepOptions
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.status import TaskStatus
-from orchestra.store.contract import Claimed, Onward, Recorded
+from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded
 from orchestra.testing.contract.desk import BOOM, Desk, graph, must
 
 GO_ON = Onward("w1", "q", 5, frozenset({"m:agent1", "m:agent2"}))
@@ -21,6 +21,12 @@ def complete(desk: Desk, claimed: Claimed, onward: Onward = GO_ON) -> Recorded:
     return must(desk.store.record(claimed.claim, Completed('{"v": 7}'), desk.clock(), onward))
 
 
+def gone_on(recorded: Recorded) -> tuple[Dispatch, Claimed]:
+    """Return what was handed on and claimed with a record."""
+    dispatch, claimed = must(recorded.onward)
+    return must(dispatch), claimed
+
+
 class GoingOn:
     """``record`` with ``onward``."""
 
@@ -29,7 +35,7 @@ class GoingOn:
         run = desk.create(graph([], [0], s1=given))
         twin = desk.create(graph([], [0], s1=given))
         recorded = complete(desk, desk.claim(run, 0))
-        dispatch, claimed = must(recorded.onward)
+        dispatch, claimed = gone_on(recorded)
         assert (recorded.dispatches, dispatch.ref, dispatch.parent) == (
             [],
             MessageRef(StepRef(run, 1), 0),
@@ -44,7 +50,7 @@ class GoingOn:
 
     def test_it_is_claimed_as_by_anybody(self, desk: Desk) -> None:
         run = desk.create(graph([], [0]))
-        _dispatch, claimed = must(complete(desk, desk.claim(run, 0)).onward)
+        _dispatch, claimed = gone_on(complete(desk, desk.claim(run, 0)))
         assert not isinstance(desk.try_claim(run, 1, "w2"), Claimed)
         assert must(desk.record(claimed, Completed("1"))).ended_run == "COMPLETED"
         told = [(event.type, event.task_id) for event in desk.store.events(0, run_id=run)[0]]
@@ -58,7 +64,7 @@ class GoingOn:
     def test_one_is_claimed_and_the_others_are_handed_on(self, desk: Desk) -> None:
         run = desk.create(graph([], [0], [0], [0]))
         recorded = complete(desk, desk.claim(run, 0))
-        dispatch, _claimed = must(recorded.onward)
+        dispatch, _claimed = gone_on(recorded)
         assert dispatch.target in GO_ON.targets
         assert {dispatch.ref.step.n, *(each.ref.step.n for each in recorded.dispatches)} == {1, 2, 3}
         assert desk.store.counts(run) == {TaskStatus.COMPLETED: 1, TaskStatus.RUNNING: 1, TaskStatus.QUEUED: 2}
@@ -80,7 +86,7 @@ class GoingOn:
         steps: dict[str, Any] = {f"s{n}": {"agent": "agent1"} for n in range(80)}
         wide = desk.create(graph(*((),) * 80, range(80), **steps))
         recorded = complete(desk, desk.claim(wide, 0))
-        assert must(recorded.onward)[0].ref.step.run_id == wide
+        assert gone_on(recorded)[0].ref.step.run_id == wide
         other = desk.create(graph([], s0={"agent": "agent1"}))
         assert desk.step(other, 0).status == "QUEUED"
 
@@ -98,3 +104,16 @@ class GoingOn:
         claimed = desk.claim(run, 0)
         desk.cancel(run)
         assert desk.store.record(claimed.claim, Completed("1"), desk.clock(), GO_ON) is None
+
+    def test_the_step_of_a_message_is_claimed_with_a_record_or_not_at_all(self, desk: Desk) -> None:
+        run, other = desk.create(graph([], [0])), desk.create(graph([]))
+        first, message = desk.claim(run, 0), MessageRef(StepRef(other, 0), 0)
+        recorded = complete(desk, first, Onward("w1", "q", 5, message=message))
+        assert [each.ref.step.n for each in recorded.dispatches] == [1]
+        if recorded.onward is None:  # a store may leave it out
+            assert desk.step(other, 0).status == "QUEUED"
+            return
+        dispatch, claimed = recorded.onward
+        assert (dispatch, claimed.claim.ref, desk.step(other, 0).worker) == (None, message, "w1")
+        double = complete(desk, desk.claim(run, 1), Onward("w1", "q", 5, message=message))
+        assert (double.onward, double.ended_run) == (None, "COMPLETED")

@@ -74,6 +74,15 @@ class Broker:
             if self._weather.redelivers:
                 self._world.at(self._world.rng.uniform(0, 1), lambda message=message: self._arrive(message))
 
+    def take(self, queue: str) -> Message | None:
+        """A child takes a message by itself: nobody knows of it any more."""
+        messages = self._queues.get(queue)
+        return None if self.away or not messages else messages.pop(self._next(messages))
+
+    def put_back(self, message: Message) -> None:
+        """It was not for that child."""
+        self._world.at(0.0, lambda: self._arrive(message))
+
     def acknowledge(self, message: Message) -> None:
         """A message is done with."""
         self._unacknowledged.pop(message, None)

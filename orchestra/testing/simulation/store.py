@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from orchestra.engine.outcome import Change, Completed
 from orchestra.errors import StoreUnavailable
-from orchestra.store.contract import Claimed, ClaimRef, Onward, Recorded, Store, ToClaim, ToRecord
+from orchestra.store.contract import Claimed, ClaimRef, Onward, Recorded, Refused, Store, ToClaim, ToRecord
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.telling import told
 from orchestra.testing.simulation.world import Process, World
@@ -59,6 +59,9 @@ class SimStore:
             recorded: Recorded | None = self._make(ToRecord(claim, change, now))
             if recorded is None or onward is None or not isinstance(change, Completed):
                 return recorded
+            if onward.message is not None:
+                its: Claimed | Refused = self._make(ToClaim(onward.message, onward.worker, now))
+                return replace(recorded, onward=(None, its)) if isinstance(its, Claimed) else recorded
             split = onward.split(claim.ref.step.run_id, recorded.dispatches)
             if split is None:
                 return recorded

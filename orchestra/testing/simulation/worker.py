@@ -1,5 +1,7 @@
 """A simulated worker: slots, a parent that may have children, and the reconciler that it runs in earnest."""
 
+import base64
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +14,10 @@ from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, T
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
+from orchestra.runtime.board import At, Board
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
-from orchestra.runtime.continuing import At, Board, Continuation, is_at
+from orchestra.runtime.continuing import Continuation
 from orchestra.runtime.cycle import Cycle, GoingOn
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.leaving import Notice
@@ -63,6 +66,7 @@ class Request:
 
     def __init__(self, message: Message) -> None:
         self.id, self.chain, self.callbacks, self.retries, self.orchestra = message.id, message.chain, None, 0, 1
+        self.queue = message.queue
 
 
 class SimWorker:
@@ -93,7 +97,7 @@ class SimWorker:
         self._reconciler.incarnation = self._adapter.cycle.worker = self.name
         self._board = Board(kind.slots)
         self._board.may_continue = kind.forks
-        self._adapter.now_at = self._now_at
+        self._adapter.now_at = self._board.step_at
         self._free = list(range(1, kind.slots + 1))
         self.started = False
         self.departure = Departure(
@@ -177,11 +181,7 @@ class SimWorker:
         """In a parent of children: by the requests that it has. Else by what runs in this process."""
         if not self.kind.forks:
             return self._adapter.holds(claim)
-        at = self._board.read()
-        return any(is_at(message.id, at.get(message.id), claim.ref) for message in self._work.handling)
-
-    def _now_at(self, message: str) -> str:
-        return self._board.read().get(message, At(message)).step
+        return any(self._board.may_be_at(message.id, claim.ref) for message in self._work.handling)
 
     # --- one message --------------------------------------------------------------------------------------------
 
@@ -194,21 +194,21 @@ class SimWorker:
             if not self.process.alive:
                 raise
             # Only the child is gone: its parent says so.
-            self._child_is_gone(message)
+            self._child_is_gone(message, row)
         except StoreUnavailable as error:
             # Celery reports an internal error and acknowledges; the claim is nobody's from now on.
             self._world.note(self.name, f"gives up {message.id}: {error}")
-            self._drop(message)
+            self._drop(message, row)
             self._stage.broker.acknowledge(message)
         self._free.append(row)
         self._work.handling.remove(message)
         self._fill_slots()
         self._stage.broker.look()
 
-    def _drop(self, message: Message) -> set[ClaimRef]:
+    def _drop(self, message: Message, row: int) -> set[ClaimRef]:
         """Nobody does any more what a message led to; return which claims that leaves."""
-        judge, at = self._stage.judge, self._board.read().get(message.id, At(message.id))
-        others = {self._now_at(each.id) for each in self._work.handling}
+        judge, at = self._stage.judge, self._board.read(row) or At(message.id, message.id)
+        others = {self._board.step_at(each.id) for each in self._work.handling}
 
         def leaves(ref: MessageRef) -> bool:
             just_claimed = ref.step.run_id == at.claiming and ref.celery_id not in others
@@ -218,9 +218,9 @@ class SimWorker:
         judge.dropped.update(left)
         return left
 
-    def _child_is_gone(self, message: Message) -> None:
+    def _child_is_gone(self, message: Message, row: int) -> None:
         self._room.ended(self._world.strand)
-        dropped = self._drop(message)
+        dropped = self._drop(message, row)
         self._world.note(self.name, f"loses the child that ran {message.id}")
         if self.process.told_at is None:
             self._world.deaths += 1
@@ -262,12 +262,14 @@ class SimWorker:
         def go_on(celery_id: str, _args: object, _kwargs: object, about: Mapping[str, Any]) -> None:
             self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
 
+        about = {HEADER: 1, "delivery_info": {"routing_key": request.queue}}
+        courier = _Courier(self._stage.broker, self.process)
         continuation = Continuation(
-            self._board, row, {GENERIC: go_on}, adapter.cycle.send, _Empty(), self._notice,
+            self._board, row, {GENERIC: go_on}, adapter.cycle.send, courier, self._notice,
             for_s=5.0, durations=_Whims(self._world), give_back=adapter.leave_ahead, monotonic=self._monotonic,
         )  # fmt: skip
         adapter.cycle.going_on = _Noted(continuation, self.process)
-        continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, {HEADER: 1})
+        continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, about)
 
     def _perform(self, adapter: Adapter, request: Any) -> None:
         try:
@@ -397,14 +399,25 @@ class _Whims:
         return frozenset(each for each in sorted(self._targets) if self._world.rng.random() < 0.5)
 
 
-class _Empty:
-    """Gives a child nothing beside what it keeps: what it took would be as a message that it was sent."""
+class _Courier:
+    """Lets a child take messages without its parent."""
 
-    def take(self, queue: str) -> None:
-        """There is nothing."""
+    def __init__(self, broker: Broker, process: Process) -> None:
+        self._broker, self._process = broker, process
 
-    def put_back(self, key: str, message: object) -> None:
-        """Nothing was taken."""
+    def take(self, queue: str) -> tuple[str, dict[str, Any]] | None:
+        """See ``Courier``."""
+        message = self._broker.take(queue)
+        if message is None:
+            return None
+        self._process.may_begin.add(message.id)
+        headers = {HEADER: 1, "id": message.id, "task": GENERIC}
+        body = json.dumps([[], {}, {"chain": message.chain}]).encode()
+        return queue, {"headers": headers, "body": base64.b64encode(body).decode(), "sent": message}
+
+    def put_back(self, key: str, message: Mapping[str, Any]) -> None:
+        """See ``Courier``."""
+        self._broker.put_back(message["sent"])
 
 
 _SAID = object()
