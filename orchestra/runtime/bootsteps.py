@@ -11,7 +11,8 @@ from celery.worker import state
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.asyncio_pool import bridge_tasks
-from orchestra.runtime.continuing import Board, continue_in_child, needs_parent
+from orchestra.runtime.board import Board
+from orchestra.runtime.continuing import continue_in_child, needs_parent
 from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.leaving import Leaving, Notice, PoolBodies, return_messages
 from orchestra.runtime.observing import Watch

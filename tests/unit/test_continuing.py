@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ import pytest
 from orchestra.engine.rows import StepRow
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.status import TaskStatus
-from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, At, Board, Continuation, Durations
+from orchestra.runtime.board import At, Board
+from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, Continuation, Durations
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded
 
 REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None, "delivery_info": {"routing_key": "q"}}
 
@@ -26,12 +27,13 @@ class Child:
         self.ran: list[str] = []
         self.board = Board(2)
         self.board.may_continue = True
-        self.next: list[Dispatch] = []
+        self.next: Sequence[Dispatch | None] = []
         self.seconds = 0.001
         self.queue: list[dict[str, Any]] = []
         self.claims = False
         self.boards: list[At | None] = []
         """What the parent read while something was recorded."""
+        self.asked: list[Onward] = []
         self.given_back = 0
         self.continuation = Continuation(
             self.board, 1, {"step": self.run}, self.sent.extend, self, lambda: self.leaving,
@@ -56,13 +58,14 @@ class Child:
     def body(self, uuid: str) -> str:
         self.ran.append(uuid)
         following, self.next = self.next[:1], self.next[1:]
-        self.record(following)
+        self.record([each for each in following if each is not None])
         self.now += self.seconds
         return f"answer of {uuid}"
 
     def record(self, handed_on: list[Dispatch]) -> None:
         """Record the body that has just run, in a store that claims what it is asked to if ``claims``."""
         onward = self.continuation.onward(claimed(), self.seconds, "w1")
+        self.asked += [] if onward is None else [onward]
         recorded = Recorded(handed_on)
         if self.claims and onward is not None:
             self.boards.append(self.board.read(1))
@@ -90,6 +93,7 @@ def child() -> Child:
     made = Child()
     made.handle("first")  # from now on it is known how long it takes
     made.ran.clear()
+    made.asked.clear()
     return made
 
 
@@ -204,6 +208,10 @@ def test_an_id_that_the_board_has_no_room_for_goes_to_the_broker(child: Child) -
     assert (child.ran, child.sent) == (["x" * 300], [dispatch(1)])
 
 
+def message_of(n: int) -> MessageRef:
+    return MessageRef(StepRef("r", n), 0)
+
+
 def message(n: int, **headers: Any) -> dict[str, Any]:
     """Return a message as it lies in Redis."""
     about = {HEADER: 1, "id": f"r.{n}.0", "task": "step", "timelimit": [None, None], **headers}
@@ -214,6 +222,20 @@ def test_what_waits_in_its_queue_is_taken_behind_what_is_kept(child: Child) -> N
     child.queue, child.next = [message(7), message(8)], [dispatch(1)]
     child.handle()
     assert child.ran == ["message", "r.1.0", "r.7.0", "r.8.0"]
+
+
+def test_a_message_that_waits_is_taken_before_the_record_once_nothing_is_handed_on(child: Child) -> None:
+    child.queue = [message(n) for n in range(5, 9)]
+    child.handle()
+    assert child.ran == ["message", "r.5.0", "r.6.0", "r.7.0", "r.8.0"]
+    assert [each.message for each in child.asked] == [None, message_of(6), message_of(7), message_of(8), None]
+
+
+def test_what_is_handed_on_comes_before_messages_again(child: Child) -> None:
+    child.queue, child.next = [message(n) for n in range(5, 8)], [None, dispatch(1), dispatch(2)]
+    child.handle()
+    # A message was in hand when the first was handed on.
+    assert (child.ran, child.sent) == (["message", "r.5.0", "r.6.0", "r.2.0", "r.7.0"], [dispatch(1)])
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ class SimStore:
                 raise StoreUnavailable(_URL, "simulated: the answer got lost")
             if name in _SLOW and self._reply_is_lost():
                 self._world.sleep(self._world.rng.uniform(0.5, 4))  # it only takes long
+                self._process.waited_at = self._world.now
             self._world.point(f"after {name}")
             return result
 

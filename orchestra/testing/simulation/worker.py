@@ -14,9 +14,10 @@ from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, T
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
+from orchestra.runtime.board import At, Board
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
-from orchestra.runtime.continuing import At, Board, Continuation
+from orchestra.runtime.continuing import Continuation
 from orchestra.runtime.cycle import Cycle, GoingOn
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.leaving import Notice

@@ -47,6 +47,8 @@ class Process:
     """When it last renewed a lease that had run out."""
     refused_at: float = -1e9
     """When the store last did not answer it."""
+    waited_at: float = -1e9
+    """When an answer of the store came that took seconds."""
     told_at: float | None = None
     """When it was told to go."""
     may_begin: set[str] = field(default_factory=set[str])
