@@ -417,6 +417,7 @@ class Orchestrator(Control):
             self._parts.local.stop()
         self._subscriptions.close()
         self._stop_watching()
+        self._parts.cycle.publisher.close()
         self._lifetime.end()
         self._on_commit()
 

@@ -22,7 +22,9 @@ FORGOTTEN = (MEMORY, IN_MEMORY_STORE, "sqlite:///:memory:")
 """Stores that are gone with their process."""
 
 
-Lever = Literal["redis-transport", "grouping", "continuation"]
+Lever = Literal[
+    "redis-transport", "answers-later", "grouping", "continuation", "bundling", "learning", "succession"
+]  # fmt: skip
 """Names of what may be left out to see whether it is to blame."""
 
 
@@ -48,7 +50,8 @@ class Settings(BaseSettings):
     quorum_queues: bool = False
     """On RabbitMQ: steps go to quorum queues, one for each of three bands of priorities."""
     window: int = Field(64, ge=1, le=100_000)
-    """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more."""
+    """Ready steps of one queue and priority that may be with the broker; 4 × its live slots if that is more;
+    fewer where bodies are long."""
     result_limit: int = Field(32_768, ge=1024)
     """Characters of JSON up to which a result stays in its step's row in SQL; longer ones are compressed beside it."""
     metrics_port: int | None = Field(None, ge=0, le=65535)

@@ -69,7 +69,8 @@ class Submission:
         terms: Terms,
     ) -> WorkflowRun:
         """Submit a graph, and return its run. The tasks that it was made of, if any, become handles of their steps."""
-        compiled = self.plan(graph, priority)
+        self._lifetime.check()
+        compiled = self.plan(graph, priority, self._parts.cycle.learned(graph.name))
         new = NewRun(
             id=new_id(),
             name=graph.name,
@@ -81,14 +82,17 @@ class Submission:
         numbered = [(tasks[step.position], step.n) for step in compiled.steps] if tasks else []
         return WorkflowRun(self._create(new, terms, numbered), self._handles)
 
-    def plan(self, graph: Graph, priority: int | None = None) -> Plan:
+    def plan(self, graph: Graph, priority: int | None = None, durations: Mapping[str, float] | None = None) -> Plan:
         """Return the plan of a graph, with this orchestrator's functions, queue and priority."""
         default = DEFAULT_PRIORITY if priority is None else options.priority(priority)
-        return plan(graph, self._parts.registry.bind, priority=default, queue=self._parts.settings.queue)
+        bind, queue = self._parts.registry.bind, self._parts.settings.queue
+        return plan(graph, bind, priority=default, queue=queue, durations=durations)
 
     def _create(self, new: NewRun, terms: Terms, numbered: Sequence[tuple[Task, int]]) -> str:
         """Store a run, send what is ready and bind the tasks. Returns its id, or that of one with the same key."""
-        new = replace(new, deadline=terms.deadline, expires_at=terms.expires_at, metadata=_limited(new, terms.limits))
+        metadata = _limited(new, terms.limits)
+        if metadata is not new.metadata or terms.deadline is not None or terms.expires_at is not None:
+            new = replace(new, deadline=terms.deadline, expires_at=terms.expires_at, metadata=metadata)
         if terms.key is not None:
             new = replace(new, key=options.text("key", terms.key), fingerprint=_fingerprint(new))
         self._lifetime.check()
@@ -123,7 +127,9 @@ class Submission:
     def _store(self, new: NewRun, connection: object) -> Created:
         """Store a run and send what is ready: at once, or when the caller's own transaction has been committed."""
         with submitting(self._parts.adapter.tracing, new.name, new.id) as carried:
-            return self._store_and_send(replace(new, plan=carrying(new.plan, carried)), connection)
+            if carried:
+                new = replace(new, plan=carrying(new.plan, carried))
+            return self._store_and_send(new, connection)
 
     def _store_and_send(self, new: NewRun, connection: object) -> Created:
         store, cycle = self._lifetime.store, self._parts.cycle

@@ -13,6 +13,7 @@ from orchestra.runtime.app import adopt_app, embedded_app, own_app
 from orchestra.runtime.bootsteps import Equipment
 from orchestra.runtime.bootsteps import equip as equip_workers
 from orchestra.runtime.cycle import Cycle, Publisher
+from orchestra.runtime.durations import MOST_IN_HAND
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.local import LocalWorker
 from orchestra.runtime.logs import let_workers_write, write_json
@@ -26,6 +27,7 @@ from orchestra.runtime.task import add_generic_task
 from orchestra.runtime.transport import MemoryBroker
 from orchestra.settings import FORGOTTEN, IN_MEMORY_STORE, MEMORY, Settings
 from orchestra.store.contract import Store
+from orchestra.store.learning import Learning
 from orchestra.telemetry.watch import ProcessWatch
 
 _BROKERS = ("redis://", "rediss://", "unix://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
@@ -163,14 +165,24 @@ def _shared(
         quorum=settings.quorum_queues,
         shared=is_adopted,
     )
-    adapter = _adapter(settings, store, BrokerPublisher(app, queues, broker_priority), registry, clock)
+    publisher = BrokerPublisher(app, queues, broker_priority, waits="answers-later" in settings.without)
+    adapter = _adapter(settings, store, publisher, registry, clock)
     equip(adapter)
     let_workers_write(json=settings.log_format == "json")
     watch = ProcessWatch(store.backlog, clock, settings.metrics_host, settings.metrics_port)
-    may_continue = "continuation" not in settings.without
+    most_in_hand = 0 if "continuation" in settings.without else 1 if "bundling" in settings.without else MOST_IN_HAND
     equip_workers(
         app,
-        Equipment(adapter, queues, watch, settings.lease_s, settings.keep_for_s, settings.grace_s, may_continue),
+        Equipment(
+            adapter,
+            queues,
+            watch,
+            settings.lease_s,
+            settings.keep_for_s,
+            settings.grace_s,
+            most_in_hand,
+            succeeds="succession" not in settings.without,
+        ),
     )
     live = Live(app)
     store.watch(live.tell)
@@ -185,6 +197,9 @@ def _adapter(
     # In memory a transaction costs nothing that could be shared.
     grouped = "grouping" not in settings.without and settings.store not in (None, *FORGOTTEN)
     cycle = Cycle(GroupingStore.of(store) if grouped else store, publisher, clock, worker="")
+    cycle.learns = "learning" not in settings.without
+    if cycle.learns:
+        cycle.learned = Learning(store.durations, time.monotonic)
     adapter = Adapter(cycle, registry)
     adapter.tracing = _tracing() if settings.tracing else None
     return adapter

@@ -114,6 +114,14 @@ def hold(name: str) -> int:
     return os.getpid()
 
 
+async def hold_async(name: str) -> None:
+    """Wait on an event loop until the test says `release` and the name."""
+    note(f"{name} begins")
+    while not times_noted(f"release {name}"):  # noqa: ASYNC110 - another process says it
+        await asyncio.sleep(0.01)
+    note(f"{name} ends")
+
+
 def hold_or_not(name: str | None) -> None:
     """Hold until the test releases the name; return at once where there is none."""
     if name is not None:
@@ -146,6 +154,11 @@ def kill_worker(name: str) -> None:
     """Take the whole process group of the worker down."""
     note(f"{name} kills")
     os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def nothing_or_kill_child(name: str | None) -> str | None:
+    """Kill the own process the first time that a name is given; return at once where there is none."""
+    return None if name is None else kill_child(name, 1)
 
 
 def kill_child(name: str, times: int) -> str:

@@ -64,7 +64,7 @@ def main() -> None:
     with Orchestrator(modules=["tests"]) as orch:
         orch.app.conf.result_backend = os.environ[RESULTS]
         results = {name: orch.compile(make()).apply_async() for name, make in WORKFLOWS.items()}
-        print(json.dumps({name: result.get(timeout=20) for name, result in results.items()}))
+        print(json.dumps({name: result.get(timeout=30) for name, result in results.items()}))
         assert orch.runs() == [], "stock Celery keeps them, not the store"
 
 

@@ -28,7 +28,7 @@ async def nap(self: Any, number: int) -> int:
 @app.task
 def plain(number: int) -> int:
     """A plain function."""
-    time.sleep(0.3)
+    time.sleep(1.5)
     return number
 
 

@@ -11,9 +11,10 @@ from orchestra.errors import TaskNotFound
 from orchestra.model.graph import Graph
 from orchestra.model.ids import MessageRef, new_id
 from orchestra.model.status import TaskStatus
-from orchestra.runtime.adapter import Adapter, Elements
+from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.body import arguments, call, elements, inside
 from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.outcomes import Elements
 from orchestra.runtime.registry import Registry, body_of
 from orchestra.store.contract import Claimed, Dispatch, NewRun, Refused, Store
 from tests.shapes import ADDED

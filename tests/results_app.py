@@ -103,4 +103,4 @@ def flaky(self: Any) -> int:
 @app.task
 def inner(n: int) -> Any:
     """Wait for others inside a task, which Celery allows who insists."""
-    return group(add.s(each) for each in range(n)).apply_async().get(timeout=10, disable_sync_subtasks=False)
+    return group(add.s(each) for each in range(n)).apply_async().get(timeout=30, disable_sync_subtasks=False)

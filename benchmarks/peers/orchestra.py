@@ -62,7 +62,7 @@ def waits(count: int, seconds: float) -> None:
 def graph(steps: list[tuple[float, list[int]]]) -> None:
     tasks = [Task(name=f"t{n}", agent=bodies.nap, input=seconds) for n, (seconds, _) in enumerate(steps)]
     needs = {f"t{n}": [f"t{each}" for each in after] for n, (_, after) in enumerate(steps) if after}
-    orch.submit_workflow(Workflow(name="graph", tasks=tasks, dependencies=needs))
+    orch.submit_workflow(Workflow(name=f"graph-{len(steps)}", tasks=tasks, dependencies=needs))
 
 
 def stamp(begun: int) -> None:

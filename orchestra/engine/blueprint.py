@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from orchestra.engine.plan import Join, Plan, PlannedStep, StepInput, Target
+from orchestra.engine.ranks import ranks, weights
 from orchestra.model import template
 from orchestra.model.retry import RetryPolicy
 
@@ -22,12 +23,15 @@ def to_json(plan: Plan) -> dict[str, object]:
     }
 
 
-def from_json(data: Mapping[str, Any]) -> Plan:
-    """Return the plan that ``to_json`` wrote."""
+def from_json(data: Mapping[str, Any], durations: Mapping[str, float] | None = None) -> Plan:
+    """Return the plan that ``to_json`` wrote, ranked by what its steps have taken since, as in ``engine.plan``."""
     joins = [
         Join(each["number"], tuple(each["parts"]), tuple(each["bodies"]), bool(each["any"])) for each in data["joins"]
     ]
-    return Plan([_step_from_json(each) for each in data["steps"]], joins, data["result"], data["on_failure"])
+    names, targets = [each["name"] for each in data["steps"]], [each["target"]["path"] for each in data["steps"]]
+    rank = ranks(joins, [each["feeds"] for each in data["steps"]], weights(names, targets, durations))
+    steps = [_step_from_json({**each, "rank": rank[n]}) for n, each in enumerate(data["steps"])]
+    return Plan(steps, joins, data["result"], data["on_failure"])
 
 
 def filled(plan: Plan, known: Mapping[str, object], calls: Mapping[str, str]) -> Plan:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
+from orchestra.engine.ranks import UNIT, ranks, weights
 from orchestra.errors import CyclicDependency
 from orchestra.model import template
 from orchestra.model.graph import Graph, GraphStep, identity
@@ -99,7 +100,7 @@ class PlannedStep:
     chain: tuple[int, ...]
     """The links that follow in the same chain segment; only the first step of a segment has them."""
     rank: int
-    """Number of steps on the longest path from here to an end, itself included."""
+    """How long the longest path from here to an end is, itself included: see ``engine.ranks``."""
     whens: Mapping[int, str]
     """Conditions on its output, by the join that they guard."""
     fallback: Target | None
@@ -125,16 +126,34 @@ def plan(
     queue: str,
     gathered: bool = False,
     alone: bool = False,
+    durations: Mapping[str, float] | None = None,
 ) -> Plan:
     """Compile a graph. ``bind`` says how a worker finds what a step calls; ``priority`` and ``queue`` are defaults.
 
     Args:
         gathered: Make the result the output of one step, adding one that gathers where it is not.
         alone: Make that one the only last step, and one that does nothing else.
+        durations: Seconds that steps have taken before, by name.
 
     Raises:
         CyclicDependency: Steps wait for each other in a circle.
     """
+    if len(graph.steps) == 1 and not (gathered or durations or graph.steps[0].after):
+        return _plan_of_one(graph, bind, priority, queue)
+    return compiled(graph, bind, priority, queue, gathered=gathered, alone=alone, durations=durations)
+
+
+def compiled(
+    graph: Graph,
+    bind: Callable[[object], Target],
+    priority: int,
+    queue: str,
+    *,
+    gathered: bool = False,
+    alone: bool = False,
+    durations: Mapping[str, float] | None = None,
+) -> Plan:
+    """Compile a graph of any shape; see ``plan``."""
     graph = _with_gates(graph)
     if gathered:
         graph = _gathered(graph, alone)
@@ -152,13 +171,22 @@ def plan(
             if order[part] in guards:
                 whens[part][join.number] = guards[order[part]]
     chain = _chains(joins, feeds)
-    rank = _ranks(joins, feeds)
+    called = [_called(step, number, bind, waits_for.get(n)) for n, step in enumerate(ordered)]
+    known = weights([step.name for step in ordered], [target.path for target, _ in called], durations)
+    rank = ranks(joins, feeds, known)
     steps: list[PlannedStep] = []
     for n, step in enumerate(ordered):
-        called = _called(step, number, bind, waits_for.get(n))
         place = _Place(n, order[n], waits_for.get(n), tuple(feeds[n]), chain[n], rank[n], whens[n])
-        steps.append(_planned(step, place, *called, bind, priority, queue))
+        steps.append(_planned(step, place, *called[n], bind, priority, queue))
     return Plan(steps, joins, _result(graph, steps, number), graph.on_failure)
+
+
+def _plan_of_one(graph: Graph, bind: Callable[[object], Target], priority: int, queue: str) -> Plan:
+    """Compile a graph of one step, as a task that is submitted alone has it: there is nothing to be found out."""
+    (step,) = graph.steps
+    called = _called(step, {0: 0}, bind, None)
+    steps = [_planned(step, _Place(0, 0, None, (), (), UNIT, {}), *called, bind, priority, queue)]
+    return Plan(steps, [], _result(graph, steps, {0: 0}), graph.on_failure)
 
 
 class _Place(NamedTuple):
@@ -212,9 +240,10 @@ def _called(
 ) -> tuple[Target, StepInput]:
     """Return what a step calls, and with which input."""
     target = bind(step.agent)
-    args, kwargs, items = template.remap(
-        [list(step.args), dict(step.kwargs), step.mapped.items if step.mapped else []], number
-    )
+    args, kwargs = list(step.args), dict(step.kwargs)
+    items: object = step.mapped.items if step.mapped else []
+    if args or kwargs or items:
+        args, kwargs, items = template.remap([args, kwargs, items], number)
     inherits = step.from_predecessors and target.takes_input and join is not None
     return target, StepInput(args, kwargs, len(join.parts) if inherits and join else 0, items)
 
@@ -327,17 +356,6 @@ def _chains(joins: Sequence[Join], feeds: Sequence[Sequence[int]]) -> list[tuple
         for at in range(0, len(run), SEGMENT):
             segments[run[at]] = tuple(run[at + 1 : at + SEGMENT])
     return segments
-
-
-def _ranks(joins: Sequence[Join], feeds: Sequence[Sequence[int]]) -> list[int]:
-    rank = [1] * len(feeds)
-    behind: dict[int, int] = {}  # per join, so that a layer of 200 × 200 edges costs 200 steps
-    for n in reversed(range(len(feeds))):
-        for j in feeds[n]:
-            if j not in behind:
-                behind[j] = max(rank[body] for body in joins[j].bodies)
-            rank[n] = max(rank[n], 1 + behind[j])
-    return rank
 
 
 def _result(graph: Graph, steps: Sequence[PlannedStep], number: Mapping[int, int]) -> object:

@@ -27,6 +27,9 @@ NOTHING: object = _Nothing()
 """The input of a task that was given none: it gets the output of what it depends on."""
 
 
+_NO_OPTIONS = StepOptions()
+
+
 class Owner(Protocol):
     """What a handle needs of the orchestrator that it was submitted to."""
 
@@ -90,8 +93,9 @@ class Task:
             raise InvalidOption("agent", agent, "something to call: a function, a @task, a Celery task or its name")
         if callback is not None and not callable(callback) and not (isinstance(callback, str) and ":" in callback):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidOption("callback", callback, "a function of one argument, the ended task, or module:function")
-        own = getattr(agent, "step_options", StepOptions())
-        self.options = StepOptions.of(priority, queue, retry, timeout, fallback).over(own)
+        own: StepOptions = getattr(agent, "step_options", _NO_OPTIONS)
+        given = (priority, queue, retry, timeout, fallback)
+        self.options = own if all(each is None for each in given) else StepOptions.of(*given).over(own)
         self.id = new_id() if id is None else options.text("id", id)
         self.name = display_name(agent) if name is None else options.text("name", name)
         self.agent = agent

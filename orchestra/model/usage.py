@@ -109,8 +109,10 @@ class UsageLimits(BaseModel):
 
 def usage_limits(given: object) -> UsageLimits | None:
     """Return the limits that somebody gave as a mapping, or raise InvalidOption. Limits that limit nothing are None."""
+    if given is None:
+        return None
     try:
-        made = UsageLimits.model_validate({} if given is None else given)
+        made = UsageLimits.model_validate(given)
     except ValidationError as error:
         names = ", ".join(UsageLimits.model_fields)
         raise InvalidOption(LIMITS, given, f"a mapping with some of {names}, and numbers from 0 on") from error

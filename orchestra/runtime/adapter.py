@@ -7,41 +7,26 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, repeat
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError  # pyright: ignore[reportMissingTypeStubs]
 
-from orchestra.engine.outcome import Done, GivenBack, NotFound, Outcome, Raised, Spread
-from orchestra.engine.plan import StepInput, plan
-from orchestra.engine.rows import Expansion, of_elements, of_plan
-from orchestra.errors import (
-    DefinitionError,
-    LeftEarly,
-    ModelBusy,
-    StoreUnavailable,
-    TaskNotFound,
-    TaskTimedOut,
-    TooManyRounds,
-    UsageLimitReached,
-)
-from orchestra.model.condition import holds
-from orchestra.model.function import BoundWorkflow
+from orchestra.engine.outcome import NotFound, Outcome
+from orchestra.errors import StoreUnavailable, TaskNotFound
 from orchestra.model.ids import MessageRef
 from orchestra.model.piece import Piece
-from orchestra.model.record import ErrorInfo
-from orchestra.model.workflow import Workflow
 from orchestra.runtime.body import error_info, inside
-from orchestra.runtime.codec import decode, encode_output
 from orchestra.runtime.current import Keeping, keeping
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.interrupting import Interrupter
 from orchestra.runtime.loop import stoppable
-from orchestra.runtime.observing import Tracing, attempt, carried_by, carrying
+from orchestra.runtime.observing import Tracing, attempt
+from orchestra.runtime.outcomes import Outcomes, of_error, of_retry
+from orchestra.runtime.patience import patiently
 from orchestra.runtime.quarantine import SUSPECT_FROM, Room, enter, leave
-from orchestra.runtime.registry import GENERIC, Registry, calling_by
+from orchestra.runtime.registry import Registry, calling_by
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Recorded, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Refused
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,21 +35,6 @@ CLAIM = "orchestra_claim"
 RETRY_AFTER = "orchestra_retry_after"
 _FOLLOWING = "orchestra_following"
 _SETTLED = "orchestra_settled"
-_PATIENCE_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
-
-
-_MOST_RETURNS = 600
-MOST_WAITS = 20
-"""How often a step waits for a model that asks it to, before its retry policy decides."""
-MAX_ROUNDS = 100
-"""How deep sub-workflows may nest, where a task does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Elements:
-    """What the body of a map returns: the inputs of its parts."""
-
-    inputs: Sequence[StepInput]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +46,18 @@ class Held:
     """Monotonic time at which its time limit is over."""
     place: int
     """Its place in the worker's quarantine."""
+
+
+class Hands(Protocol):
+    """What children of a pool show of what they hold."""
+
+    def in_hand(self, message: str) -> Sequence[str]:
+        """Return what the child may hold which was given a message, beside what it is at; Celery ids."""
+        ...
+
+    def is_with_others(self, message: str, ref: MessageRef) -> bool:
+        """Whether a step may be with another child."""
+        ...
 
 
 class Adapter:
@@ -90,9 +72,12 @@ class Adapter:
         sleep: Callable[[float], None] = time.sleep,
         enter: Callable[[str, int], int] = enter,
         leave: Callable[[int], None] = leave,
+        is_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.cycle, self.registry = cycle, registry
+        self._outcomes = Outcomes(cycle, registry, sleep)
         self._monotonic, self._sleep, self._enter, self._leave = monotonic, sleep, enter, leave
+        self._is_wanted = is_wanted
         self.heard: Callable[[], object] = lambda: None
         """Called for each message; set by a reconciler that shares the process with the bodies."""
         self.say: Callable[[Piece], object] = lambda _piece: None
@@ -101,8 +86,16 @@ class Adapter:
         """What runs in this process."""
         self._beginning: list[MessageRef] = []
         """What this process is claiming."""
-        self._ahead: dict[MessageRef, Held] = {}
-        """What was claimed with the record before, in the place that this had, until its body begins."""
+        self.ahead: Claimed | None = None
+        """What has been claimed before its tracer begins, if it was."""
+        self.stays = False
+        """Whether a child goes on with other steps in the place that it has."""
+        self._place: int | None = None
+        """The place that it has between two of them."""
+        self._followers: dict[MessageRef, Claimed] = {}
+        """What was claimed with the records of other steps, until it begins."""
+        self._expected: dict[ClaimRef, MessageRef | str] = {}
+        """What is being claimed with a record: a step, or some step of a run."""
         self._lock = threading.Lock()
         self._interrupter = Interrupter(self._standing)
         self.lease_s = 5.0
@@ -113,6 +106,10 @@ class Adapter:
         """Whether the worker was told to go."""
         self.now_at: Callable[[str], str | None] = lambda message: message
         """Which step a child of this process is at that was given a message, if that can be said; Celery ids both."""
+        self.is_coming: Callable[[MessageRef], bool] = lambda _ref: True
+        """Whether the worker has a message of a step."""
+        self.hands: Hands | None = None
+        """What else the children of this process show, if they do."""
         self.tracing: Tracing | None = None
         self.closed = False
         """Whether the orchestrator was closed: what still runs has nowhere to say how it went."""
@@ -120,12 +117,13 @@ class Adapter:
     def in_one_process(self) -> None:
         """All bodies of the worker run in this process: what keeps suspects apart needs no files."""
         room = Room()
-        self._enter, self._leave = room.enter, room.leave
+        self._enter, self._leave, self._is_wanted = room.enter, room.leave, room.is_wanted
 
     def forked(self) -> None:
         """Begin anew in a pool's child: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
-        self.held, self._beginning, self._ahead = {}, [], {}
+        self.held, self._beginning, self.ahead, self._place = {}, [], None, None
+        self._followers, self._expected = {}, {}
         self._interrupter = Interrupter(self._standing)
 
     def begin(self, request: Any) -> Claimed | Refused:
@@ -149,10 +147,15 @@ class Adapter:
 
     def _claim(self, message: MessageRef) -> Claimed | Refused:
         """Claim in the room where bodies run, so that nothing is held while a suspect keeps others waiting outside."""
-        ahead = self._ahead.pop(message, None)
-        place = self._enter(self.cycle.worker, 0) if ahead is None else ahead.place
+        ahead, self.ahead = self.ahead, None
+        place, self._place = self._place, None
+        if place is None:
+            place = self._enter(self.cycle.worker, 0)
+        if ahead is None:
+            with self._lock:  # a suspect that ran until now may have sent it away
+                ahead = self._followers.pop(message, None)
         try:
-            answer = patiently(lambda: self.cycle.claim(message), self._sleep) if ahead is None else ahead.claimed
+            answer = patiently(lambda: self.cycle.claim(message), self._sleep) if ahead is None else ahead
         except BaseException:
             self._leave(place)
             raise
@@ -162,8 +165,51 @@ class Adapter:
         if answer.crashes >= SUSPECT_FROM:
             self._leave(place)
             place = self._enter(self.cycle.worker, answer.crashes)
+            self._send_away()
         self._hold(answer, place)
         return answer
+
+    # --- what follows a step on its slot, where bodies are threads of this process ------------------------------
+
+    def may_be_followed(self, claim: ClaimRef) -> bool:
+        """Whether what follows on the slot of a body that has ended may be claimed with its record."""
+        with self._lock:
+            held = self.held.get(claim)
+        trusted = held is not None and held.claimed.crashes < SUSPECT_FROM
+        return trusted and not (self.closed or self.leaving() or self._is_wanted())
+
+    def expect(self, claim: ClaimRef, follower: MessageRef | str) -> None:
+        """Something is about to be claimed with the record of a claim: a step, or some step of a run."""
+        with self._lock:
+            self._expected[claim] = follower
+
+    def follow(self, claimed: Claimed) -> bool:
+        """A step was claimed with the record of another, and is begun soon; not while a suspect wants to be alone."""
+        if self._is_wanted():
+            return False
+        with self._lock:
+            self._followers[claimed.claim.ref] = claimed
+        return True
+
+    def settled(self, claim: ClaimRef) -> None:
+        """It is known what was claimed with the record of a claim."""
+        with self._lock:
+            self._expected.pop(claim, None)
+
+    def unfollow(self, claimed: Claimed) -> None:
+        """A step that was claimed cannot be begun."""
+        with self._lock:
+            self._followers.pop(claimed.claim.ref, None)
+
+    def _send_away(self) -> None:
+        """A suspect runs alone: nothing is to be claimed that would die with it."""
+        with self._lock:
+            claims = [each.claim for each in self._followers.values()]
+            self._followers.clear()
+        try:
+            patiently(lambda: self.cycle.give_all_back(claims, "another step is to run alone"), self._sleep)
+        except StoreUnavailable as away:
+            logger.warning("%d steps that were not begun are reopened later: %s", len(claims), away)
 
     @contextmanager
     def running(self, claimed: Claimed) -> Generator[None]:
@@ -187,12 +233,18 @@ class Adapter:
     def busy(self) -> int:
         """How many messages are being worked on in this process, with a claim that still stands or without."""
         with self._lock:
-            return len(self.held) + len(self._beginning)
+            return len(self.held) + len(self._beginning) + len(self._followers)
 
     def holds(self, claim: ClaimRef) -> bool:
         """Whether this process knows of a claim: it is making it, running it, or recording what it came to."""
         with self._lock:
-            return claim in self.held or claim.ref in self._beginning
+            if claim in self.held or claim.ref in self._beginning:
+                return True
+            expected = self._expected.values()
+            if claim.ref in expected or claim.ref.step.run_id in expected:
+                return True
+            follows = claim.ref in self._followers
+        return follows and self.is_coming(claim.ref)
 
     def done(self, request: Any, result: object) -> None:
         """The body returned.
@@ -202,69 +254,25 @@ class Adapter:
         """
         claimed: Claimed = getattr(request, CLAIM)
         try:
-            outcome = self._done(claimed, result)
+            outcome = self._outcomes.of_result(claimed, result)
         except StoreUnavailable:
             self._let_go(claimed)  # nobody's from now on: the reconciler reopens it
             raise
         self._record(request, claimed, outcome)
 
-    def _done(self, claimed: Claimed, result: object) -> Outcome:
-        if isinstance(result, Elements):
-            return Spread(self._spread(claimed, result.inputs))
-        if isinstance(result, Workflow | BoundWorkflow):
-            return self._nested(claimed, result)
-        output = encode_output(result, claimed.name, adopted=claimed.row.task != GENERIC)
-        whens = claimed.row.whens or {}
-        # What the condition sees is what its steps will see: the output as JSON has it.
-        seen = decode(output) if whens else None
-        return Done(output, frozenset(int(join) for join, when in whens.items() if not holds(when, seen)))
-
-    def _spread(self, claimed: Claimed, inputs: Sequence[StepInput]) -> Expansion:
-        run_id = claimed.claim.ref.step.run_id
-        first, _join = patiently(lambda: self.cycle.store.reserve(run_id, len(inputs), 0), self._sleep)
-        return of_elements(claimed.row, inputs, first)
-
-    def _nested(self, claimed: Claimed, result: Workflow | BoundWorkflow) -> Outcome:
-        """A step returned a workflow: it becomes that workflow."""
-        row = claimed.row
-        limit = MAX_ROUNDS if row.max_rounds is None else row.max_rounds
-        if row.round >= limit:
-            return Raised(error_info(TooManyRounds(row.name, limit)), final=True)
-        try:
-            graph = result.graph() if isinstance(result, Workflow) else result.graph
-            compiled = plan(
-                graph, self.registry.bind, priority=row.priority, queue=row.queue, gathered=True, alone=bool(row.whens)
-            )
-        except DefinitionError as error:
-            return Raised(error_info(error), final=True)
-        compiled = carrying(compiled, carried_by(claimed))
-        run_id = claimed.claim.ref.step.run_id
-        first_n, first_join = patiently(
-            lambda: self.cycle.store.reserve(run_id, len(compiled.steps), len(compiled.joins)), self._sleep
-        )
-        return Spread(of_plan(compiled, row, first_n, first_join))
-
     def failed(self, request: Any, error: BaseException) -> None:
         """The body raised, or the parent process says that its child is gone or took too long."""
         claimed = getattr(request, CLAIM, None)
         if claimed is not None:
-            self._record(request, claimed, self._outcome(error, claimed))
+            self._record(request, claimed, self._outcomes.of_error(claimed, error))
         elif isinstance(error, (WorkerLostError, TimeLimitExceeded)):
             self._child_gone(request, error)
-
-    def _outcome(self, error: BaseException, claimed: Claimed) -> Outcome:
-        outcome = _outcome(error, claimed)
-        if isinstance(outcome, NotFound) and not self.registry.travels and claimed.claim.claim < _MOST_RETURNS:
-            # Programs that share a state file each have functions of their own: leave the step to the one that has it.
-            others = any(each.incarnation != self.cycle.worker for each in self.cycle.store.leases())
-            return NotFound(outcome.error, elsewhere=others)
-        return outcome
 
     def retried(self, request: Any, error: BaseException | None) -> None:
         """The body asked to be tried again (``self.retry``, ``autoretry_for``), with or without an error."""
         claimed = getattr(request, CLAIM, None)
         if claimed is not None:
-            self._record(request, claimed, _asked(error, getattr(request, RETRY_AFTER, 0.0)))
+            self._record(request, claimed, of_retry(error, getattr(request, RETRY_AFTER, 0.0)))
         else:
             # The parent stopped its child, because it lost the broker or is told to go.
             self._child_gone(request, error, "its worker stopped it")
@@ -276,6 +284,7 @@ class Adapter:
         if record is not None and record.generation == message.generation:
             patiently(lambda: self.cycle.cancel(message.step.run_id, message.step.n), self._sleep)
         with self._lock:
+            self._followers.pop(message, None)
             stopped = [held.claimed for claim, held in self.held.items() if claim.ref == message]
         for claimed in stopped:
             self._let_go(claimed)
@@ -297,26 +306,20 @@ class Adapter:
 
         Not patiently: the reconciler that calls this has a lease to renew, and calls again.
         """
-        self.cycle.record(claimed, _outcome(TimeLimitExceeded(claimed.row.timeout_s), claimed))
+        self.cycle.record(claimed, of_error(claimed, TimeLimitExceeded(claimed.row.timeout_s)))
         self._let_go(claimed)
 
-    def _record(self, request: Any, claimed: Claimed, outcome: Outcome) -> Recorded | None:
+    def _record(self, request: Any, claimed: Claimed, outcome: Outcome) -> None:
         following = getattr(request, _FOLLOWING, ())
         # A body's process has nothing better to do than to wait for the store; threads that serve others have.
         for_ever = request is not None
+        record = self.cycle.finish if for_ever else self.cycle.record
         try:
-            recorded = patiently(
-                lambda: None if self.closed else self.cycle.record(claimed, outcome, following),
-                self._sleep,
-                for_ever=for_ever,
+            patiently(
+                lambda: None if self.closed else record(claimed, outcome, following), self._sleep, for_ever=for_ever
             )
-            if recorded is not None and recorded.onward is not None:
-                self._hand_over(claimed, recorded.onward[1])
         finally:
             self._let_go(claimed)
-        if recorded is None:
-            logger.info("%s of %s was superseded; its outcome is not recorded", claimed.claim, claimed.name)
-        return recorded
 
     def _hold(self, claimed: Claimed, place: int) -> None:
         timeout_s = claimed.row.timeout_s
@@ -324,27 +327,26 @@ class Adapter:
             deadline = None if timeout_s is None else self._monotonic() + timeout_s
             self.held[claimed.claim] = Held(claimed, deadline, place)
 
-    def _hand_over(self, claimed: Claimed, following: Claimed) -> None:
-        """What was claimed with a record gets the place of what was recorded."""
-        with self._lock:
-            held = self.held.pop(claimed.claim, None)
-        place = self._enter(self.cycle.worker, 0) if held is None else held.place
-        self._ahead[following.claim.ref] = Held(following, None, place)
+    def insist(self, operation: Callable[[], T]) -> T:
+        """Do a store operation, for as long as that takes: the process of a body has nothing better to do."""
+        return patiently(operation, self._sleep, for_ever=True)
 
-    def leave_ahead(self) -> None:
-        """Give back what was claimed with a record and does not begin here after all."""
-        while self._ahead:
-            _message, held = self._ahead.popitem()
-            self._leave(held.place)
-            try:
-                self.cycle.give_back(held.claimed.claim, "it was not begun")
-            except StoreUnavailable as away:
-                logger.warning("%s cannot be given back now: %s", held.claimed.name, away)
+    def leave_place(self) -> None:
+        """A child does not go on."""
+        self.stays, self.ahead = False, None
+        place, self._place = self._place, None
+        if place is not None:
+            self._leave(place)
 
     def _let_go(self, claimed: Claimed) -> None:
         with self._lock:
             held = self.held.pop(claimed.claim, None)
-        if held is not None:
+            self._expected.pop(claimed.claim, None)
+        if held is None:
+            return
+        if self.stays and claimed.crashes < SUSPECT_FROM and self._place is None:
+            self._place = held.place
+        else:
             self._leave(held.place)
 
     def _child_gone(self, request: Any, error: BaseException | None, stopped: str | None = None) -> None:
@@ -359,9 +361,9 @@ class Adapter:
         now_at = self.now_at(request.id)
         if now_at is None:
             return  # several children were given this message: the reconciler reopens the claim that nobody is at
-        message = MessageRef.parse(now_at)
         try:
-            claimed = self.cycle.store.claimed(message, self.cycle.worker)
+            claimed = self._held_by_worker(now_at)
+            self._give_hand_back(request.id, now_at)
         except StoreUnavailable as away:
             # By the time that the store is back, another child may hold a newer claim: the reconciler reopens this one.
             logger.warning("It cannot be said now how %s ended: %s", request.id, away)
@@ -369,49 +371,25 @@ class Adapter:
         if claimed is None:
             return
         if isinstance(error, TimeLimitExceeded):
-            self._record(None, claimed, _outcome(error, claimed))
+            self._record(None, claimed, of_error(claimed, error))
         elif stopped is not None or self.leaving():
             patiently(lambda: self.cycle.give_back(claimed.claim, stopped or str(error)), self._sleep)
         else:
             patiently(lambda: self.cycle.vanish(claimed.claim, str(error)), self._sleep)
 
+    def _give_hand_back(self, message: str, now_at: str) -> None:
+        """What a child that is gone had claimed and was not at is nobody's."""
+        if self.hands is None:
+            return
+        found = [self._held_by_worker(each) for each in self.hands.in_hand(message) if each != now_at]
+        claims = [each.claim for each in found if each is not None]
+        left = [claim for claim in claims if not self.hands.is_with_others(message, claim.ref)]
+        self.cycle.give_all_back(left, "the process that had it in hand is gone")
 
-def _asked(error: BaseException | None, after_s: float) -> Outcome:
-    """What it means that a body asked to be run again."""
-    match error:
-        case None:
-            return Raised(ErrorInfo("Retry", "the body asked to be tried again"), retry_after_s=after_s)
-        case LeftEarly():
-            return GivenBack(str(error))
-        case _:
-            return Raised(error_info(error), retry_after_s=after_s)
+    def _held_by_worker(self, celery_id: str) -> Claimed | None:
+        return self.cycle.store.claimed(MessageRef.parse(celery_id), self.cycle.worker)
 
 
 def is_step(request: Any) -> bool:
     """Whether a request carries a step."""
     return bool(getattr(request, HEADER, None))
-
-
-def patiently(operation: Callable[[], T], sleep: Callable[[float], None] = time.sleep, *, for_ever: bool = False) -> T:
-    """Do a store operation, again and again while the store is away: a body that finished must not run twice for it."""
-    for wait in chain(_PATIENCE_S, repeat(_PATIENCE_S[-1]) if for_ever else ()):
-        try:
-            return operation()
-        except StoreUnavailable as error:
-            logger.warning("%s; trying again in %g s", error, wait)
-            sleep(wait)
-    return operation()
-
-
-def _outcome(error: BaseException, claimed: Claimed) -> Outcome:
-    match error:
-        case TaskNotFound():
-            return NotFound(error_info(error))
-        case TimeLimitExceeded(args=(float() | int() as limit_s, *_)):
-            return Raised(error_info(TaskTimedOut(claimed.name, limit_s)))
-        case UsageLimitReached():  # what was used stays used
-            return Raised(error_info(error), final=True)
-        case ModelBusy(retry_after_s=seconds) if claimed.attempts < MOST_WAITS:
-            return Raised(error_info(error), retry_after_s=seconds)
-        case _:
-            return Raised(error_info(error))

@@ -17,6 +17,7 @@ from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.leaving import Leaving, Notice, PoolBodies, return_messages
 from orchestra.runtime.observing import Watch
 from orchestra.runtime.pacemaker import Pacemaker
+from orchestra.runtime.post import WorkerPost
 from orchestra.runtime.prefork import quick_to_stop
 from orchestra.runtime.publisher import BrokerPublisher
 from orchestra.runtime.queues import StepQueues
@@ -24,6 +25,8 @@ from orchestra.runtime.reconciler import Reconciler, ReconcilerThread
 from orchestra.runtime.reports import Reports
 from orchestra.runtime.routing import HEADER, tune
 from orchestra.runtime.stopping import Stopper
+from orchestra.runtime.succession import Succession
+from orchestra.runtime.threads import ThreadPool
 from orchestra.store.contract import ClaimRef
 
 _WATCH_CHILDREN_S = 0.25
@@ -42,7 +45,8 @@ class Equipment:
         lease_s: How long their leases last where bodies have processes of their own.
         keep_for_s: For how long runs are kept after their end; None keeps them for ever.
         grace_s: How long bodies may go on when a worker is told to stop.
-        may_continue: Whether pool children may go on with steps by themselves.
+        most_in_hand: How many steps pool children may go on with by themselves at a time.
+        succeeds: Whether the steps that follow on slots of threads are claimed with the records before them.
     """
 
     adapter: Adapter
@@ -51,7 +55,8 @@ class Equipment:
     lease_s: float
     keep_for_s: float | None
     grace_s: float
-    may_continue: bool
+    most_in_hand: int
+    succeeds: bool
 
 
 def equip(app: Celery, equipment: Equipment) -> None:
@@ -121,10 +126,10 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
     def _new_board(self) -> Board | None:
         """Make what children show that go on with steps by themselves, where they may."""
-        if not (self._forks and self.equipment.may_continue):
+        if not (self._forks and self.equipment.most_in_hand):
             return None
         board = Board()
-        self._adapter.now_at = board.step_at
+        self._adapter.now_at, self._adapter.hands = board.step_at, board
         signals.worker_process_init.connect(self._child_begins, weak=False)
         return board
 
@@ -168,6 +173,10 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
     def start(self, parent: Any) -> None:
         self._reconciler.slots = parent.pool.num_processes
+        if self.equipment.succeeds and isinstance(parent.pool, ThreadPool):
+            publisher = cast(BrokerPublisher, self._adapter.cycle.publisher)
+            self._adapter.is_coming = _has_message_of
+            self._adapter.cycle.going_on = Succession(self._adapter, WorkerPost(parent, publisher))
         signals.task_received.connect(self._heard, weak=False)
         signals.task_unknown.connect(self._unknown, weak=False)
         signals.worker_shutting_down.connect(self._told_to_go, weak=False)
@@ -199,7 +208,7 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
     def _child_begins(self, **_: Any) -> None:
         if self._board is not None:
             courier = cast(BrokerPublisher, self._adapter.cycle.publisher)
-            continue_in_child(self._parent.app, self._adapter, courier, self._board)
+            continue_in_child(self._parent.app, self._adapter, courier, self._board, self.equipment.most_in_hand)
 
     def _child_ends(self, **_: Any) -> None:
         self.equipment.watch.child_ends()  # a child of a pool ends without Python's atexit
@@ -231,13 +240,25 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
 def _parent_holds(board: Board | None, claim: ClaimRef) -> bool:
     """Whether the parent of children has a request that the claim may be of: from its arrival until it is done."""
-    try:
-        messages = {request.id for request in tuple(state.reserved_requests)}
-    except RuntimeError:
-        return True  # it changed while it was looked at; there will be another look
+    messages = _messages()
+    if messages is None:
+        return True  # there will be another look
     if board is None:
         return claim.ref.celery_id in messages
     return any(board.may_be_at(message, claim.ref) for message in messages)
+
+
+def _messages() -> set[str] | None:
+    """Return the ids of messages that the worker has; None when that changed while it was looked at."""
+    try:
+        return {request.id for request in tuple(state.reserved_requests)}
+    except RuntimeError:
+        return None
+
+
+def _has_message_of(ref: MessageRef) -> bool:
+    messages = _messages()
+    return messages is None or ref.celery_id in messages
 
 
 def _parent_busy() -> int:

@@ -1,89 +1,66 @@
-"""Continuing: a pool child goes on with a short step by itself, instead of sending it through the broker.
+"""Continuing: a pool child goes on with short steps by itself, instead of sending them through the broker.
 
 A record hands on what it released, and what of its run it made room for. The child that made the record is free at that
-moment, so it may as well do one of those at once: claimed, run and recorded like any other, under Celery's own tracer,
-with a request of its own. What is kept has been short before; where nothing is, the child takes the next message of its
-queue without its parent. Either is claimed with the record before it, where the store does that. A child goes on for
-`CONTINUE_S` after a message arrived, so that no slot is away from the broker for longer (invariant 10).
+moment, so it may as well do some of those at once: claimed, run and recorded like any other, under Celery's own tracer,
+with requests of their own. What is gone on with has been short before; where nothing is, the child takes the next
+messages of its queue without its parent. They are claimed with the record before them, and very short ones several at a
+time, which are recorded together as well: by how long such calls have taken, never more than take ``TOGETHER_S``. Where
+one takes longer than that after all, what is behind it is given back, and what has ended is recorded meanwhile.
+
+A child goes on for ``CONTINUE_S`` after a message arrived, so that no slot is away from the broker for longer
+(invariant 10).
 """
 
 import base64
 import json
+import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 from billiard.process import current_process  # pyright: ignore[reportMissingTypeStubs]
 from celery import Celery
 from celery.worker import state
 
+from orchestra.engine.outcome import Completed
+from orchestra.errors import StoreUnavailable
 from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.board import Board
-from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.cycle import Cycle, Ended, Turn
+from orchestra.runtime.durations import MOST_IN_HAND, Durations, Known, Reach
+from orchestra.runtime.hand import Hand, Later, Minder, Next, Relief, put_down
+from orchestra.runtime.loop import Pause, ThreadPause
 from orchestra.runtime.observing import Measure, Sample
 from orchestra.runtime.publisher import headers_of
+from orchestra.runtime.quarantine import SUSPECT_FROM
 from orchestra.runtime.redis_transport import Envelope
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded
+from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded, Refused
 
-CONTINUE_S = 0.05
+logger = logging.getLogger(__name__)
+
+CONTINUE_S = 0.03
 """How long after a message arrived its child may begin with other steps."""
-SHORT_S = 0.01
-"""What calls a function may take at most, as measured, to be begun by a child by itself."""
-_MOST_KNOWN, _MOST_TOLD = 1000, 16
-_HIGHEST = 99_999_999
-"""Number of a step, or of its generation."""
-_WEIGHT = 0.2
-"""Of the newest duration among those before."""
+LATE_S = 0.02
+"""How long a body may take before what is behind it is given back, and what was before it recorded."""
+_LARGE = 16_384
+"""Characters of an output that others do not wait for."""
+_LONGEST_NUMBER = len(".99999999.99999999")
+"""Of a step and its generation."""
 _NO_LIMITS = (None, [None, None], (None, None))
 _NOTHING: Mapping[str, Any] = {
     "args": [], "kwargs": {}, "callbacks": None, "errbacks": None, "chain": None, "chord": None,
 }  # fmt: skip
 
 
-class Known(Protocol):
-    """What is known of how long calls take."""
-
-    def note(self, target: str, seconds: float) -> None:
-        """One more call has ended."""
-        ...
-
-    def short(self) -> frozenset[str]:
-        """Return what was called lately and is short."""
-        ...
-
-
-class Durations:
-    """How long bodies have taken in this process, by what they call."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, float] = OrderedDict()
-
-    def note(self, target: str, seconds: float) -> None:
-        """One more call has ended."""
-        known = self._known.pop(target, seconds)
-        self._known[target] = known + _WEIGHT * (seconds - known)
-        if len(self._known) > _MOST_KNOWN:
-            self._known.popitem(last=False)
-
-    def is_short(self, target: str) -> bool:
-        """Whether calls have been short. Of what has not been called it is not known, so they are not."""
-        return self._known.get(target, SHORT_S + 1) <= SHORT_S
-
-    def short(self) -> frozenset[str]:
-        """Return what was called lately and is short."""
-        return frozenset(each for each in islice(reversed(self._known), _MOST_TOLD) if self.is_short(each))
-
-
 class Courier(Protocol):
     """From where a child takes what waits without its parent."""
 
-    def take(self, queue: str) -> tuple[str, Envelope] | None:
-        """Take the next message of a queue, and what ``put_back`` wants to know, if there is one at once."""
+    def take(self, queue: str, most: int) -> Sequence[tuple[str, Envelope]]:
+        """Take the next messages of a queue, and what ``put_back`` wants to know, as far as there are some at once."""
         ...
 
     def put_back(self, key: str, message: Envelope) -> None:
@@ -91,20 +68,20 @@ class Courier(Protocol):
         ...
 
 
-class Next(NamedTuple):
-    """A step that is gone on with: which task carries it, its Celery id, and what the tracer is told of it."""
+class Host(Protocol):
+    """The adapter, as far as a child needs it that goes on."""
 
-    task: str
-    celery_id: str
-    request: dict[str, Any]
+    cycle: Cycle
+    ahead: Claimed | None
+    stays: bool
 
+    def insist(self, operation: Callable[[], object]) -> object:
+        """Do a store operation, for as long as that takes."""
+        ...
 
-class _Kept(NamedTuple):
-    """What a child goes on with, what the message before carried of its chain, and whether it is claimed."""
-
-    dispatch: Dispatch
-    following: Sequence[Any]
-    claimed: bool
+    def leave_place(self) -> None:
+        """The child does not go on."""
+        ...
 
 
 class _Taken(NamedTuple):
@@ -120,12 +97,13 @@ class Continuation:
 
     Args:
         traces: Celery's tracers of the tasks that may be gone on with, by name.
-        send: Publishes what was kept and cannot be done here after all.
         leaving: Whether the worker was told to go.
         for_s: For how long after a message it may begin with others.
+        late_s: After how long a body keeps nobody waiting any more.
+        most: How many steps it may take at a time.
         durations: What is known of how long calls take; default what this process has seen.
-        give_back: Gives back what was claimed with a record and is not begun here.
         received: Hears of each message that was taken, by its queue.
+        later, pause: See ``Relief``.
     """
 
     def __init__(
@@ -133,134 +111,217 @@ class Continuation:
         board: Board,
         row: int,
         traces: Mapping[str, Callable[..., Any]],
-        send: Callable[[Sequence[Dispatch]], object],
+        host: Host,
         courier: Courier,
         leaving: Callable[[], bool],
         *,
         for_s: float = CONTINUE_S,
+        late_s: float = LATE_S,
+        most: int = MOST_IN_HAND,
         durations: Known | None = None,
-        give_back: Callable[[], object] = lambda: None,
         received: Callable[[str], object] = lambda _queue: None,
+        later: Later | None = None,
+        pause: Callable[[], Pause] = ThreadPause,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._board, self._row, self._traces = board, row, traces
-        self._send, self._courier, self._leaving = send, courier, leaving
+        self._board, self._row, self._traces, self._host = board, row, traces, host
+        self._courier, self._leaving, self._received = courier, leaving, received
         self._for_s, self._monotonic = for_s, monotonic
         self._durations = Durations() if durations is None else durations
-        self._received, self._give_back = received, give_back
-        self._message, self._request = "", dict[str, Any]()
-        """What the child was given: Celery id, and request."""
+        self._reach = Reach(late_s, most)
+        self._hand = Hand(monotonic)
+        self._relief = Relief(
+            self._hand, host.cycle, late_s, Minder() if later is None else later, pause, self._reach.was_too_far
+        )
+        self._message, self._at, self._request = "", "", dict[str, Any]()
+        """What the child was given, what it is at (Celery ids), and the request."""
+        self._last_s: float | None = None
+        """What is known of how long calls take like that which has just ended."""
         self._until: float | None = None
-        self._kept: _Kept | None = None
-        self._taken: _Taken | None = None
+        self._taken: Sequence[_Taken] = ()
+        """Messages whose steps are about to be claimed."""
         self._takes_first = False
         """Whether records handed on nothing lately, and messages waited."""
 
-    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
-        """A claim is about to be recorded: say what may be claimed with that, and on the board that it may happen."""
-        row, at = claimed.row, claimed.claim.ref
-        if row.task in self._traces:
-            self._durations.note(row.target, seconds)
-        longest = MessageRef(at.step._replace(n=_HIGHEST), _HIGHEST).celery_id
-        if not self._goes_on() or not self._board.has_room_for(self._message, longest, at.step.run_id):
-            return None
-        if self._taken is None and self._takes_first:
-            self._taken = self._take()
-        if self._taken is not None:
-            message = MessageRef.parse(self._taken.step.celery_id)
-            if not self._board.has_room_for(self._message, at.celery_id, message.step.run_id):
-                return None
-            self._board.write(self._row, self._message, at.celery_id, message.step.run_id)
-            return Onward(worker, row.queue, row.priority, message=message)
-        self._board.write(self._row, self._message, at.celery_id, at.step.run_id)
-        return Onward(worker, row.queue, row.priority, self._durations.short())
+    # --- what the cycle asks ------------------------------------------------------------------------------------
 
-    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[Any]) -> Sequence[Dispatch]:
-        """A claim was recorded: keep what was claimed with it, or one of what it hands on; return the others."""
-        if recorded.onward is not None:
-            dispatch, its = recorded.onward
-            self._board.write(self._row, self._message, its.claim.ref.celery_id)
-            if dispatch is not None:
-                self._kept = _Kept(dispatch, following, claimed=True)
-                return recorded.dispatches
-        onward = Onward("", claimed.row.queue, claimed.row.priority, self._durations.short())
-        split = onward.split(claimed.claim.ref.step.run_id, recorded.dispatches) if self._goes_on() else None
-        if split is None:
-            return recorded.dispatches
-        self._takes_first = False
-        if self._taken is not None:
-            return recorded.dispatches
-        self._kept = _Kept(split[0], following, claimed=False)
-        return split[1]
+    def turn(self, ended: Ended, worker: str) -> Turn | None:
+        """A body has ended: say what is to be asked of the store now. None: it is recorded with those that follow."""
+        row = ended.claimed.row
+        took_s = self._hand.end(ended)
+        if took_s is not None and row.task in self._traces:
+            self._durations.note(row.target, took_s)
+        self._last_s = self._durations.of(row.target)
+        if self._may_wait(ended):
+            return None
+        all_ended = self._hand.ended
+        if not self._hand.is_empty or not self._goes_on() or ended.claimed.crashes >= SUSPECT_FROM:
+            return Turn(all_ended)
+        return self._turn_onward(all_ended, worker)
+
+    def _may_wait(self, ended: Ended) -> bool:
+        """Whether it can be recorded with what is in hand."""
+        is_plain = isinstance(ended.change, Completed) and len(ended.change.output) <= _LARGE
+        return is_plain and self._hand.may_wait and not self._leaving() and self._reach.is_near(self._hand.waits_s)
+
+    def _turn_onward(self, ended: Sequence[Ended], worker: str) -> Turn:
+        """Record what has ended, and claim what waits or what that hands on."""
+        runs = {each.claimed.claim.ref.step.run_id for each in ended}
+        most = self._how_many(len(ended), runs)
+        if self._takes_first and not self._taken:
+            self._take(most)
+        held = [*self._hand.celery_ids, *(each.step.celery_id for each in self._taken)]
+        if self._taken:
+            self._board.write(self._row, self._message, self._at, held)
+            return Turn(ended, None, [MessageRef.parse(each.step.celery_id) for each in self._taken])
+        if not self._board.has_room_for(self._message, self._at, held, runs):
+            return Turn(ended)
+        self._board.write(self._row, self._message, self._at, held, runs)
+        rows = [each.claimed.row for each in ended]
+        most_urgent = min(row.priority for row in rows)
+        return Turn(ended, Onward(worker, rows[-1].queue, most_urgent, self._durations.short(), most))
+
+    def _how_many(self, held: int, runs: Iterable[str] = ()) -> int:
+        """How many steps to take, by what is known of the last one; as many as the board can say."""
+        longest = max(len(each.encode()) for each in (self._message, *runs)) + _LONGEST_NUMBER
+        return max(1, min(self._reach.next(self._last_s), self._board.ROOM // longest - 2 - held))
+
+    def settled(self, ended: Ended, recorded: Recorded | None) -> Sequence[Dispatch]:
+        """It was recorded, or superseded: keep what was claimed with it, and return what is to be published."""
+        self._hand.recorded(ended.claimed.claim)
+        if recorded is None:
+            return ()
+        for dispatch, claimed in recorded.onward:
+            self._takes_first = False
+            self._hand.keep(_of_dispatch(self._request, dispatch, ended.following, claimed))
+        return recorded.dispatches
+
+    def took(self, message: MessageRef, answer: Claimed | Refused) -> None:
+        """The step of a message was claimed, or not."""
+        taken, *self._taken = self._taken  # in their order: some may be doubles of each other
+        if isinstance(answer, Claimed):
+            self._hand.keep(taken.step._replace(claimed=answer))
 
     def _goes_on(self) -> bool:
-        if self._until is None or self._kept is not None or not self._board.may_continue or self._leaving():
+        if self._until is None or not self._board.may_continue or self._leaving():
             return False
         return self._monotonic() < self._until
 
+    # --- what the child does ------------------------------------------------------------------------------------
+
     def trace(self, trace: Callable[..., Any], uuid: str, args: Any, kwargs: Any, request: dict[str, Any]) -> Any:
-        """Run a task of a message as Celery does, and then what was kept or what waits."""
+        """Run a task of a message as Celery does, and then what was claimed with its record, or what waits."""
         if not (request.get(HEADER) and self._board.has_room_for(uuid, uuid)):
             return trace(uuid, args, kwargs, request)
+        self._message, self._at, self._request = uuid, uuid, request
         self._board.write(self._row, uuid, uuid)
-        self._message, self._request, self._kept, self._taken = uuid, request, None, None
         if self._board.may_continue and request.get("timelimit") in _NO_LIMITS:
-            self._until = self._monotonic() + self._for_s
+            self._until, self._host.stays = self._monotonic() + self._for_s, True
+        self._hand.begin()
         try:
             answer = trace(uuid, args, kwargs, request)
             while (following := self._next()) is not None:
-                self._board.write(self._row, uuid, following.celery_id)
-                self._traces[following.task](following.celery_id, [], {}, following.request)
+                self._begin(following)
         except Exception:
             self._end()
+            raise
+        except SystemExit:  # it ends the process, and the parent reads what it was at
+            with suppress(StoreUnavailable):
+                self._put_down()
             raise
         self._end()
         return answer
 
-    def _end(self) -> None:
-        """The message is done with. What ends the process does not come here: the parent reads what it was at."""
-        if self._taken is not None:
-            self._courier.put_back(self._taken.key, self._taken.message)
-        self._until = self._kept = self._taken = None
-        self._give_back()
-        self._board.clear(self._row)
+    def _begin(self, step: Next) -> None:
+        self._at = step.celery_id
+        self._board.write(self._row, self._message, self._at, self._hand.celery_ids)
+        self._host.ahead = step.claimed
+        self._hand.begin()
+        self._relief.mind()
+        self._traces[step.task](step.celery_id, [], {}, step.request)
+        if step.claimed is not None and self._host.ahead is step.claimed:  # its tracer failed before it began
+            self._host.ahead = None
+            self._hand.keep(step)
+            self._until = None
 
     def _next(self) -> Next | None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            dispatch = kept.dispatch
-            if dispatch.task in self._traces and self._board.has_room_for(self._message, dispatch.ref.celery_id):
-                return _of_dispatch(self._request, dispatch, kept.following)
-            if kept.claimed:
-                return None  # it is given back in a moment
-            self._send([kept.dispatch])
-        taken, self._taken = self._taken or self._take(), None
-        return None if taken is None else taken.step
+        """Return what is begun next: what is in hand, or else what waits."""
+        if not self._hand.is_empty:
+            return self._next_in_hand()
+        if not self._goes_on():
+            return None
+        self._take(self._how_many(0))
+        self._takes_first = bool(self._taken)
+        if len(self._taken) > 1:
+            self._claim_taken()
+            return self._next_in_hand()
+        taken, self._taken = self._taken, ()
+        return taken[0].step if taken else None
 
-    def _take(self) -> "_Taken | None":
-        """Take the next message of the queue, if it is one for this process."""
+    def _next_in_hand(self) -> Next | None:
+        if self._until is None or self._leaving() or not self._reach.is_near(self._hand.held_s):
+            return None
+        step = self._hand.next()
+        if step is not None and step.task not in self._traces:
+            self._hand.keep(step)  # of a task that its parent has to see to: it is given back in a moment
+            return None
+        return step
+
+    def _claim_taken(self) -> None:
+        """Claim the steps of several messages at once. Where the store is away, they wait in their queue again."""
+        ids = [each.step.celery_id for each in self._taken]
+        self._board.write(self._row, self._message, self._at, ids)
+        try:
+            self._host.cycle.settle(Turn((), None, [MessageRef.parse(each) for each in ids]))
+        except StoreUnavailable as away:
+            logger.warning("%d messages are given back: %s", len(ids), away)
+
+    def _take(self, most: int) -> None:
+        """Take the next messages of the queue, as far as they are for this process."""
         about: Mapping[str, str | None] = self._request.get("delivery_info") or {}
         queue = about.get("routing_key")
-        taken = self._courier.take(queue) if queue and self._goes_on() else None
-        self._takes_first = taken is not None
-        if taken is None:
-            return None
-        key, message = taken
-        step = _of_message(self._request, message)
-        if step is None or step.task not in self._traces or not self._board.has_room_for(self._message, step.celery_id):
+        found = self._courier.take(queue, most) if queue else ()
+        taken: list[_Taken] = []
+        for at, (key, message) in enumerate(found):
+            step = _of_message(self._request, message)
+            ids = [*self._hand.celery_ids, *(each.step.celery_id for each in taken)]
+            if (
+                step is None
+                or step.task not in self._traces
+                or not self._board.has_room_for(self._message, self._at, [*ids, step.celery_id])
+            ):
+                self._put_back(found[at:])
+                break
+            self._received(str(queue))
+            taken.append(_Taken(key, message, step))
+        self._taken = taken
+
+    def _put_back(self, messages: Sequence[tuple[str, Envelope]]) -> None:
+        for key, message in reversed(messages):
             self._courier.put_back(key, message)
-            return None
-        self._received(str(queue))
-        return _Taken(key, message, step)
+
+    def _end(self) -> None:
+        """The message is done with."""
+        self._until = None
+        self._relief.wait()
+        self._host.insist(self._put_down)
+        self._host.leave_place()
+        self._board.clear(self._row)
+
+    def _put_down(self) -> None:
+        """Leave nothing behind. What ends the process by force does not come here."""
+        self._put_back([(each.key, each.message) for each in self._taken])
+        self._taken = ()
+        put_down(self._hand, self._host.cycle, self._reach.was_too_far)
 
 
-def _of_dispatch(request: Mapping[str, Any], dispatch: Dispatch, following: Sequence[Any]) -> Next:
+def _of_dispatch(request: Mapping[str, Any], dispatch: Dispatch, following: Sequence[Any], claimed: Claimed) -> Next:
     """Return a step that had no message. What that of the message before says of it is its chain."""
     celery_id = dispatch.ref.celery_id
     made = {**request, **headers_of(dispatch), **_NOTHING, "correlation_id": celery_id}
     if following and following[-1]["options"]["task_id"] == celery_id:
         made["chain"] = list(following[:-1])
-    return Next(dispatch.task, celery_id, made)
+    return Next(dispatch.task, celery_id, made, claimed)
 
 
 def _of_message(request: Mapping[str, Any], message: Envelope) -> Next | None:
@@ -273,7 +334,7 @@ def _of_message(request: Mapping[str, Any], message: Envelope) -> Next | None:
     return Next(headers["task"], headers["id"], made)
 
 
-def continue_in_child(app: Celery, adapter: Adapter, courier: Courier, board: Board) -> None:
+def continue_in_child(app: Celery, adapter: Adapter, courier: Courier, board: Board, most: int) -> None:
     """Let this process, a child of a pool, continue: in front of Celery's tracers, when these have been made."""
     cycle = adapter.cycle
     row = board.place(getattr(current_process(), "index", None))
@@ -287,7 +348,7 @@ def continue_in_child(app: Celery, adapter: Adapter, courier: Courier, board: Bo
             cycle.observe([Sample(Measure.RECEIVED, 1, (queue,))])
 
     cycle.going_on = continuation = Continuation(
-        board, row, traces, cycle.send, courier, adapter.leaving, received=received, give_back=adapter.leave_ahead
+        board, row, traces, adapter, courier, adapter.leaving, most=most, received=received
     )
     for name, trace in traces.items():
         tasks[name].__trace__ = partial(continuation.trace, trace)

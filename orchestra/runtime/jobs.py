@@ -203,8 +203,10 @@ def started(record: JobRecord, now: float, *, expected: bool = False) -> JobReco
     return replace(record, status=JobStatus.ENDED if at is None else record.status, next_run_at=at, due_at=due_at)
 
 
-def run_of(record: JobRecord, at: float, last_run_at: float | None) -> NewRun:
-    """Return the run of a job for one time."""
+def run_of(
+    record: JobRecord, at: float, last_run_at: float | None, durations: Mapping[str, float] | None = None
+) -> NewRun:
+    """Return the run of a job for one time; ``durations`` are seconds that its steps have taken, by name."""
     payload: Mapping[str, Any] = record.payload
     zone = record.schedule.timezone
     known = {
@@ -213,7 +215,7 @@ def run_of(record: JobRecord, at: float, last_run_at: float | None) -> NewRun:
         "last_run_at": NEVER if last_run_at is None else _shown(last_run_at, zone),
     }
     run_id = new_id()
-    compiled = blueprint.filled(blueprint.from_json(payload["plan"]), known, payload["calls"])
+    compiled = blueprint.filled(blueprint.from_json(payload["plan"], durations), known, payload["calls"])
     if payload["single"]:
         # A task that runs alone has the id of its run.
         compiled = replace(compiled, steps=[replace(compiled.steps[0], key=run_id)])

@@ -4,11 +4,9 @@ A message carries ids only. It is composed here rather than by ``apply_async``, 
 options that a step never has; the fields are those of Celery's message protocol 2.
 """
 
-import base64
 import json
 import os
 import socket
-import uuid
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,8 +19,11 @@ from kombu.exceptions import OperationalError
 from orchestra.errors import BrokerUnavailable
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.runtime.confirms import Confirmed, Message
+from orchestra.runtime.envelopes import Envelope, Envelopes
+from orchestra.runtime.line import Push, Unsent
 from orchestra.runtime.queues import StepQueues
-from orchestra.runtime.redis_transport import Envelope, StepChannel
+from orchestra.runtime.redis_sending import RedisSending
+from orchestra.runtime.redis_transport import StepChannel
 from orchestra.runtime.routing import HEADER, tune
 from orchestra.runtime.transport import MemoryBroker
 from orchestra.store.contract import Dispatch
@@ -41,7 +42,7 @@ def headers_of(dispatch: Dispatch) -> dict[str, Any]:
         "lang": "py",
         "task": dispatch.task,
         "id": dispatch.ref.celery_id,
-        "shadow": None if dispatch.name == dispatch.task else _shown(dispatch.name),
+        "shadow": None if dispatch.name == dispatch.task else shown(dispatch.name),
         "root_id": f"{run_id}.0.0",
         "parent_id": dispatch.parent,
         "timelimit": [dispatch.timeout_s, None],
@@ -75,45 +76,16 @@ def _link(
     run_id: str, to_broker: Callable[[int], int], n: int, task: str, name: str, queue: str, priority: int
 ) -> dict[str, Any]:
     options = {"task_id": MessageRef(StepRef(run_id, n), 0).celery_id, "queue": queue, "priority": to_broker(priority)}
-    shown = {} if name == task else {"shadow": _shown(name)}
-    return {"task": task, "args": [], "kwargs": {}, "options": {**options, **shown}, "immutable": True}
+    named = {} if name == task else {"shadow": shown(name)}
+    return {"task": task, "args": [], "kwargs": {}, "options": {**options, **named}, "immutable": True}
 
 
-def _shown(name: str) -> str:
-    shown = name
-    while len(json.dumps(shown)) > _LONGEST_NAME:
-        shown = f"{shown[: len(shown) * 3 // 4]}…"
-    return shown
-
-
-def _publish_at_once(producer: Any, messages: Sequence[Message]) -> None:
-    channel: StepChannel = producer.channel
-    by_queue: dict[Any, list[Envelope]] = {}
-    for message in messages:
-        by_queue.setdefault(message["declare"][0], []).append(envelope_of(message))
-    for queue, envelopes in by_queue.items():
-        if queue.name not in channel.declared:
-            producer.maybe_declare(queue)
-            channel.declared.add(queue.name)
-        channel.send(queue.name, envelopes)
-
-
-def envelope_of(message: Message) -> Envelope:
-    """Return what kombu makes of a message for Redis."""
-    return {
-        "body": base64.b64encode(json.dumps(message["body"]).encode()).decode(),
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": message["headers"],
-        "properties": {
-            "correlation_id": message["correlation_id"],
-            "delivery_mode": message["delivery_mode"],
-            "delivery_info": {"exchange": message["exchange"], "routing_key": message["routing_key"]},
-            "priority": message["priority"],
-            "body_encoding": "base64",
-            "delivery_tag": str(uuid.uuid4()),
-        },
-    }
+def shown(name: str) -> str:
+    """Return a name as a message shows it: short."""
+    short = name
+    while len(json.dumps(short)) > _LONGEST_NAME:
+        short = f"{short[: len(short) * 3 // 4]}…"
+    return short
 
 
 class MemoryPublisher:
@@ -124,6 +96,9 @@ class MemoryPublisher:
 
     def check(self) -> None:
         """It is there."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[Any] = ()) -> None:
         """Send one message for each."""
@@ -143,10 +118,16 @@ class BrokerPublisher:
     Args:
         queues: Says where a message goes.
         to_broker: Translates a priority (1 highest, 10 lowest) into the broker's own scale.
+        waits: Whether Redis is waited for until it has a message.
     """
 
-    def __init__(self, app: Celery, queues: StepQueues, to_broker: Callable[[int], int]) -> None:
+    def __init__(
+        self, app: Celery, queues: StepQueues, to_broker: Callable[[int], int], *, waits: bool = False
+    ) -> None:
         self._app, self._queues, self._to_broker = app, queues, to_broker
+        self._redis = RedisSending(
+            Envelopes(self._message, shown), self._chain_of, queues.target, to_broker, waits=waits
+        )
         self._answered = False
         self._confirmed: WeakKeyDictionary[Any, Confirmed] = WeakKeyDictionary()
         """By the broker connection that each is a channel of."""
@@ -167,23 +148,38 @@ class BrokerPublisher:
         Raises:
             BrokerUnavailable: The broker does not take them, after a few tries.
         """
-        messages = [self._message(each, following) for each in dispatches]
+        before: Sequence[Push] = ()
+        try:
+            self._redis.send(dispatches, following)
+            return
+        except Unsent as unsent:
+            before = unsent.before
         with self._producer() as producer:
             connection = producer.connection
+            if isinstance(producer.channel, StepChannel):
+                connection.ensure(producer, self._redis.send_by, **_RETRY)(producer, dispatches, following, before)
+                return
+            messages = [self._message(each, following) for each in dispatches]
             if connection.transport.driver_type == "amqp":
                 connection.ensure(producer, self._publish_confirmed, **_RETRY)(connection, messages)
-            elif isinstance(producer.channel, StepChannel):
-                connection.ensure(producer, _publish_at_once, **_RETRY)(producer, messages)
             else:
                 for message in messages:
                     producer.publish(**message, retry=True, retry_policy=_RETRY)
 
-    def take(self, queue: str) -> tuple[str, Envelope] | None:
-        """Take the next step of a queue from a broker that gives it without waiting; see ``StepChannel.take``."""
+    def close(self) -> None:
+        """See what the broker says of the last messages; a second time does nothing."""
+        self._redis.close()
+
+    def take(self, queue: str, most: int) -> Sequence[tuple[str, Envelope]]:
+        """Take the next steps of a queue from a broker that gives them without waiting; see ``StepChannel.take``."""
         with suppress(BrokerUnavailable), self._producer() as producer:
             if isinstance(producer.channel, StepChannel):
-                return producer.channel.take(queue)
-        return None
+                return producer.channel.take(queue, most)
+        return ()
+
+    def written(self, dispatch: Dispatch, following: Sequence[Any] = ()) -> tuple[str, Envelope]:
+        """Return the queue that a message for Redis would go to, and the message."""
+        return self._queues.target(dispatch.queue, dispatch.priority).name, self._redis.written(dispatch, following)
 
     def put_back(self, key: str, message: Envelope) -> None:
         """Give back what was taken. What the broker does not take is found again by the reconciler."""
@@ -198,10 +194,13 @@ class BrokerPublisher:
             confirmed = self._confirmed[raw] = Confirmed(connection)
         confirmed.publish(messages)
 
-    def _message(self, dispatch: Dispatch, following: Sequence[Any]) -> Message:
+    def _chain_of(self, dispatch: Dispatch, following: Sequence[Any]) -> list[Any]:
+        return chain_of(dispatch, following, self._to_broker)
+
+    def _message(self, dispatch: Dispatch, following: Sequence[Any] = ()) -> Message:
         # Straight to the queue, by the exchange that every broker has for that: one question less for Redis, and
         # nothing that could be missing after its data was lost.
-        chain = chain_of(dispatch, following, self._to_broker)
+        chain = self._chain_of(dispatch, following)
         queue = self._queues.target(dispatch.queue, dispatch.priority)
         return {
             "body": ((), {}, {"callbacks": None, "errbacks": None, "chain": chain or None, "chord": None}),

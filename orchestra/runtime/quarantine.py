@@ -77,6 +77,10 @@ class Room:
                 self._suspects -= 1
             self._changed.notify_all()
 
+    def is_wanted(self) -> bool:
+        """Whether a suspect runs, or waits for the bodies that run."""
+        return self._suspects > 0
+
     def _wait(self, suspect: bool) -> int:
         with self._changed:
             self._changed.wait_for(lambda: self._taken(suspect))

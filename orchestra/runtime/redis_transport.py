@@ -10,7 +10,7 @@ steps are not copied, since the store knows better and sooner that one was lost.
 # pyright: reportUnknownArgumentType=false
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -22,15 +22,17 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis.exceptions import ResponseError
 
+from orchestra.runtime.envelopes import Envelope
+from orchestra.runtime.line import Push
 from orchestra.runtime.routing import HEADER
 
 logger = logging.getLogger(__name__)
 
 _MOST = 32
 """How many messages are taken at once."""
+_PATIENCE_S = 1.0
+"""How long the broker may take to say what waits. Who asks has something to record."""
 _Channel: Any = redis.Channel
-Envelope = Mapping[str, Any]
-"""A message as kombu's virtual transports carry it."""
 
 
 class StepQoS(redis.QoS):
@@ -64,8 +66,16 @@ class StepQoS(redis.QoS):
         virtual.QoS.ack(self, delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> Any:
-        """Put back all that was not acknowledged, to be delivered next."""
-        for tag in [tag for tag in self._delivered if self._step(tag) is not None]:
+        """Put back all that was not acknowledged, to be delivered next.
+
+        A connection that breaks while it is closed may be gone before its channels. Then there is no way to the broker,
+        and an error would end the worker. The store finds steps; of other messages Redis has the copy.
+        """
+        transport = self.channel.connection
+        if transport is None or transport.client is None:
+            self._delivered.clear()
+            return None
+        for tag in [tag for tag in list(self._delivered) if self._step(tag) is not None]:
             self._put_back(self._delivered.pop(tag))
         return super().restore_unacked(client)
 
@@ -103,16 +113,19 @@ class StepChannel(_Channel):
             self._kept = super()._create_client()
         return self._kept
 
-    def send(self, queue: str, messages: Sequence[Envelope]) -> None:
-        """Put messages into a queue, in one round trip."""
-        keys: dict[str, list[str]] = {}
-        for message in messages:
-            key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-            keys.setdefault(f"{self.global_keyprefix}{key}", []).append(dumps(message))
+    def key_of(self, queue: str, priority: int) -> str:
+        """Return the list of a queue that messages of a priority, of the broker's scale, are in."""
+        return f"{self.global_keyprefix}{self._q_for_pri(queue, priority)}"
+
+    def queue_of(self, key: str) -> str:
+        """Return the queue that a list is of."""
+        return key.rsplit(self.sep, 1)[0]
+
+    def push(self, pushes: Sequence[Push]) -> None:
+        """Put messages into lists, in one round trip."""
         connection = self.pool.get_connection()
         try:
-            pushes = [("LPUSH", key, *texts) for key, texts in keys.items()]
-            connection.send_packed_command(connection.pack_commands(pushes))
+            connection.send_packed_command(connection.pack_commands([("LPUSH", key, *texts) for key, texts in pushes]))
             answers = [_answer(connection) for _ in pushes]
         except BaseException:
             connection.disconnect()  # whatever it still brings belongs to nobody
@@ -123,29 +136,40 @@ class StepChannel(_Channel):
             if isinstance(answer, ResponseError):
                 raise answer
 
-    def take(self, queue: str) -> tuple[str, Envelope] | None:
-        """Take the next message of a queue, if there is one, without waiting: the list that it was in, and the message.
+    @property
+    def can_take(self) -> bool:
+        """Whether messages can be taken without waiting: not from queues that may hold others than steps, nor from
+        servers before Redis 7."""
+        return bool(self.takes_many and not self.global_keyprefix)
 
-        Nothing from queues that may hold other messages than steps, nor from servers before Redis 7.
+    def take(self, queue: str, most: int) -> Sequence[tuple[str, Envelope]]:
+        """Take the next messages of a queue without waiting: the list that each was in, and the message.
+
+        They are of one priority. Nothing where ``can_take`` says so.
         """
-        if not self.takes_many or self.global_keyprefix:
-            return None
+        if not self.can_take:
+            return ()
         keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps]
         try:
-            answer: Any = self._asked("LMPOP", len(keys), *keys, "RIGHT")
+            answer: Any = self._asked("LMPOP", len(keys), *keys, "RIGHT", "COUNT", most, patience_s=_PATIENCE_S)
         except ResponseError:
             self.takes_many = False
-            return None
-        return None if answer is None else (bytes_to_str(answer[0]), loads(bytes_to_str(answer[1][0])))
+            return ()
+        if answer is None:
+            return ()
+        key, messages = answer
+        return [(bytes_to_str(key), loads(bytes_to_str(message))) for message in messages]
 
     def put_back(self, key: str, message: Envelope) -> None:
         """Make a message that was taken the next of its list again."""
         self._asked("RPUSH", key, dumps(message))
 
-    def _asked(self, *command: object) -> Any:
+    def _asked(self, *command: object, patience_s: float | None = None) -> Any:
         connection = self.pool.get_connection()
         try:
             connection.send_command(*command)
+            if patience_s is not None and not connection.can_read(patience_s):
+                raise TimeoutError(f"the broker has not answered for {patience_s:g} s")
             answer = _answer(connection)
         except BaseException:
             connection.disconnect()

@@ -6,7 +6,7 @@ see a time one creates its run. Who created it publishes it; if it dies before, 
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from orchestra.engine import calendar
@@ -73,7 +73,11 @@ class Scheduler:
     def _decide(self, job: JobRecord, now: float) -> Firing:
         """Say what is to become of a job; one that makes no sense is put aside, and hurts no other."""
         try:
-            return firing_of(job, now)
+            # A task that runs alone has nothing to be put in order with.
+            known = None if job.payload["single"] else self._cycle.learned(str(job.payload["name"]))
+            return firing_of(job, now, known)
+        except StoreUnavailable:
+            raise
         except Exception as error:
             logger.exception("Job %r (%s) cannot be fired", job.name, job.id)
             reason = f"{type(error).__name__}: {error}"[:500]
@@ -93,7 +97,7 @@ def _batches(firings: Iterable[Firing]) -> Iterator[list[Firing]]:
         yield batch
 
 
-def firing_of(job: JobRecord, now: float) -> Firing:
+def firing_of(job: JobRecord, now: float, durations: Mapping[str, float] | None = None) -> Firing:
     """Return what is to become of a job whose time has come. Pure but for the ids of the runs."""
     assert job.next_run_at is not None, job.id
     made = calendar.decide(
@@ -102,7 +106,7 @@ def firing_of(job: JobRecord, now: float) -> Firing:
     last = job.last_run_at
     runs: list[NewRun] = []
     for at in made.fire:
-        runs.append(run_of(job, at, last))
+        runs.append(run_of(job, at, last, durations))
         last = at
     due_at = None if made.next_run_at is None else calendar.due_at(job.schedule, made.next_run_at, job.id)
     reason = _LATE.format(job.schedule.grace_s)

@@ -17,9 +17,10 @@ from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, T
 from orchestra.model.function import StepOptions
 from orchestra.model.graph import current_builder
 from orchestra.model.status import TaskStatus
-from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, Elements, is_step
+from orchestra.runtime.adapter import CLAIM, RETRY_AFTER, Adapter, is_step
 from orchestra.runtime.backend import Escaped, StepBackend
 from orchestra.runtime.body import arguments, call, elements, fill, inside
+from orchestra.runtime.outcomes import Elements
 from orchestra.runtime.registry import GENERIC, body_of
 from orchestra.runtime.routing import HEADER
 from orchestra.store.contract import Claimed, Refused

@@ -8,9 +8,11 @@ any thread and process at the same time. A store that loses its connection retri
 *Dispatch.* A method that makes steps ready returns what is to be published now, and has marked it as being with the
 broker. The caller publishes after the method has returned, and only then. It may die before it does: ``resend`` is
 for that. How many steps of a queue are with the broker is bounded by its *window*: ``PER_SLOT`` times the slots of the
-unexpired leases that serve it, as they were at most two seconds ago, and at least a floor. Those beyond wait in the
-store and come one for one, best first: priority, then the longest remaining path, then age. A step of higher priority
-than all that are with the broker is let through although the window is full, so that a backlog never delays it.
+unexpired leases that serve it, as they were at most two seconds ago, and at least a floor. Whoever has been told by
+``note_body`` that bodies are long sends less: one step for each slot, and what lasts for ``LASTS_S``. Those beyond wait
+in the store and come one for one, best first: priority, then the longest remaining path, then age. A step of higher
+priority than all that are with the broker is let through although the window is full, so that a backlog never delays
+it.
 Where several transactions may be on their way at the same time, each of them may fill the same room, with steps of its
 own, still the best first and none twice. Then nothing more is sent until there is room again. A record may leave
 up to an eighth of a window to the records after it, each of which then sends more than it made room for.
@@ -29,6 +31,8 @@ from orchestra.store.cursors import Cursor, Cursors
 from orchestra.store.jobs import Fired, Firing, Jobs
 from orchestra.store.notes import Notes
 from orchestra.store.values import (
+    LASTS_S,
+    MOST_LEARNED,
     MOST_TOGETHER,
     PER_SLOT,
     WINDOW,
@@ -106,16 +110,19 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         turned into goes on meanwhile like a run that continues. The fallback of a map is for each of its parts.
         ``Expanded`` adds steps; their parent is WAITING until the last of them have ended, and takes their output.
         Last, for a parent and for a run, are steps that feed nothing, or only joins of *any*, which may not wait.
-        Every record also refills the windows that it made room in. That of a completion may claim, in the same
-        transaction and as ``claim`` would do it next, what ``onward`` names; stores may leave that out.
+        Every record also refills the windows that it made room in. That of a completion claims, in the same
+        transaction and as ``claim`` would do it next, what ``onward`` names.
         """
         ...
 
-    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+    def together(
+        self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None = None
+    ) -> list[Claimed | Refused | Recorded | None]:
         """Make claims and records in one transaction: all of them, or none when it raises.
 
         Each has the answer that ``claim`` or ``record`` would give, as if they were made one after the other, in this
         order. They belong to the caller's many claims that are under way at the same time: at most ``MOST_TOGETHER``.
+        Last, ``onward`` is claimed of what the completions hand on, as with ``record``.
         """
         ...
 
@@ -160,6 +167,13 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         ...
 
     # --- workers -----------------------------------------------------------------------------------------------
+
+    def note_body(self, seconds: float) -> None:
+        """A body of this process has ended that took so long: windows that this object fills follow its bodies.
+
+        Nothing is written.
+        """
+        ...
 
     def renew(self, lease: Lease) -> None:
         """Insert or renew a lease."""
@@ -234,6 +248,15 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
         """
         ...
 
+    def durations(self, name: str) -> Mapping[str, float]:
+        """Return the seconds that steps took in the run of a workflow of this name that completed last, by name.
+
+        Those of steps of the same name are averaged. Steps that others turned into, and all but the first
+        ``MOST_LEARNED`` steps, are left out: it is asked for on the way of a submit. Empty where there is no such
+        run, where it has been pruned, and for tasks that were submitted alone.
+        """
+        ...
+
     def open_queues(self) -> list[str]:
         """Return the queues of all open steps; empty when there is no work. Looks at every open step."""
         ...
@@ -295,6 +318,8 @@ class Store(Control, Jobs, Notes, Cursors, Protocol):
 
 
 __all__ = [
+    "LASTS_S",
+    "MOST_LEARNED",
     "MOST_TOGETHER",
     "PER_SLOT",
     "WINDOW",

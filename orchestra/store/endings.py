@@ -86,6 +86,11 @@ def _arrive(tx: Transaction, effects: Effects, hot: Hot, feed: Sequence[int], wa
         arrivals = Arrivals(0, live=int(way is Way.LIVE), broken=int(way is Way.BROKEN))
     else:
         arrivals = tx.count_join(effects.run_id, join, way, hot.n, None if any_way else parts)
+    return arrived(tx, effects, hot, join, bodies, arrivals)
+
+
+def arrived(tx: Transaction, effects: Effects, hot: Hot, join: int, bodies: int, arrivals: Arrivals) -> list[Arriving]:
+    """A step was counted at a join, at which so much has arrived now."""
     match verdict(arrivals):
         case Verdict.WAIT:
             return []

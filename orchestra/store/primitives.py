@@ -192,7 +192,7 @@ class Transaction(Protocol):
     def pick(self, queue: str, window: int, now: float) -> tuple[list[Dispatch], bool]:
         """Send the best steps that wait, all of one priority, as far as the window has room for that priority.
 
-        Returns them, and whether there was room for more.
+        Returns them, and whether there was room for more that waits.
         """
         ...
 

@@ -108,10 +108,7 @@ def claim(tx: Transaction, message: MessageRef, worker: str, now: float) -> Clai
     """See the contract."""
     claimed = tx.claim(message, worker, now)
     if claimed is None:
-        status = tx.status(message.step)
-        return Refused(
-            status, "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
-        )
+        return refused(tx, message)
     given = StepInput.from_json(claimed.row.input)
     needs, waits_for = given.needs(), claimed.row.waits_for
     if not needs and not given.from_predecessors:
@@ -124,23 +121,63 @@ def claim(tx: Transaction, message: MessageRef, worker: str, now: float) -> Clai
     return replace(claimed, outputs=outputs, predecessors=names)
 
 
+def refused(tx: Transaction, message: MessageRef) -> Refused:
+    """Say why a step was not given to a worker."""
+    status = tx.status(message.step)
+    return Refused(
+        status, "no such step" if status is None else f"it is {status}, or paused, or the message is an old one"
+    )
+
+
 def together(
-    tx: Callable[[], Transaction], wanted: Sequence[ToClaim | ToRecord], window: Window
+    tx: Callable[[], Transaction], wanted: Sequence[ToClaim | ToRecord], window: Window, onward: Onward | None = None
 ) -> list[Claimed | Refused | Recorded | None]:
     """See the contract. ``tx`` gives the primitives for one of them; all are of the same transaction."""
-    far = Counter(each.claim.ref.step.run_id for each in wanted if isinstance(each, ToRecord))
-    far.update(
-        each.claim.ref.step.run_id for each in wanted if isinstance(each, ToRecord) and _reaches_far(each.change)
-    )
-    # In one order for all, and not beside others where there are several of a run: these meet at its joins in no order.
-    for run_id in sorted(far):
-        tx().lock_run(run_id, alone=far[run_id] > 1)
-    return [
+    for run_id, alone in locks(wanted).items():
+        tx().lock_run(run_id, alone=alone)
+    answers = [
         claim(tx(), each.message, each.worker, each.now)
         if isinstance(each, ToClaim)
         else record(tx(), each.claim, each.change, window, each.now)
         for each in wanted
     ]
+    return answers if onward is None else go_on(tx, wanted, answers, onward)
+
+
+def locks(wanted: Sequence[ToClaim | ToRecord]) -> dict[str, bool]:
+    """Return the runs to lock for records that are made one after the other, in one order for all, and whether alone.
+
+    That is so where there are several of a run, since these meet at its joins in no order.
+    """
+    records = [each for each in wanted if isinstance(each, ToRecord)]
+    far = Counter(each.claim.ref.step.run_id for each in records)
+    far.update(each.claim.ref.step.run_id for each in records if _reaches_far(each.change))
+    return {run_id: far[run_id] > 1 for run_id in sorted(far)}
+
+
+def go_on(
+    tx: Callable[[], Transaction],
+    wanted: Sequence[ToClaim | ToRecord],
+    answers: Sequence[Claimed | Refused | Recorded | None],
+    onward: Onward,
+) -> list[Claimed | Refused | Recorded | None]:
+    """Claim what a worker goes on with, of what the completions of a transaction hand on."""
+    room, gone_on = onward.most, list(answers)
+    for at, (each, recorded) in enumerate(zip(wanted, answers, strict=True)):
+        if isinstance(each, ToClaim) or not isinstance(recorded, Recorded) or not isinstance(each.change, Completed):
+            continue
+        taken: list[tuple[Dispatch, Claimed]] = []
+        others: list[Dispatch] = []
+        for dispatch in recorded.dispatches:
+            fits = len(taken) < room and onward.takes(each.claim.ref.step.run_id, dispatch)
+            claimed = claim(tx(), dispatch.ref, onward.worker, each.now) if fits else None
+            if isinstance(claimed, Claimed):
+                taken.append((dispatch, claimed))
+            else:
+                others.append(dispatch)
+        room -= len(taken)
+        gone_on[at] = replace(recorded, dispatches=others, onward=taken)
+    return gone_on
 
 
 def announce(tx: Transaction, worker: str, started_before: float, now: float) -> int:
@@ -151,9 +188,7 @@ def announce(tx: Transaction, worker: str, started_before: float, now: float) ->
     return len(started)
 
 
-def record(
-    tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float, onward: Onward | None = None
-) -> Recorded | None:
+def record(tx: Transaction, claim: ClaimRef, change: Change, window: Window, now: float) -> Recorded | None:
     """See the contract."""
     run_id = claim.ref.step.run_id
     tx.lock_run(run_id, alone=_reaches_far(change))
@@ -182,22 +217,7 @@ def record(
         _blame_job(tx, effects, change.error)
     parent = claim.ref.celery_id
     dispatches = [replace(each, parent=parent) if each.ref.step.run_id == run_id else each for each in effects.commit()]
-    recorded = Recorded(dispatches, ended_run)
-    if onward is None or not isinstance(change, Completed):
-        return recorded
-    return _claiming(tx, recorded, run_id, onward, now)
-
-
-def _claiming(tx: Transaction, recorded: Recorded, run_id: str, onward: Onward, now: float) -> Recorded:
-    """Claim of what a record hands on what its worker goes on with."""
-    if onward.message is not None:
-        its = claim(tx, onward.message, onward.worker, now)
-        return replace(recorded, onward=(None, its)) if isinstance(its, Claimed) else recorded
-    split = onward.split(run_id, recorded.dispatches)
-    claimed = None if split is None else claim(tx, split[0].ref, onward.worker, now)
-    if split is None or not isinstance(claimed, Claimed):
-        return recorded
-    return replace(recorded, dispatches=split[1], onward=(split[0], claimed))
+    return Recorded(dispatches, ended_run)
 
 
 def _blame_job(tx: Transaction, effects: Effects, error: ErrorInfo) -> None:

@@ -15,8 +15,12 @@ WINDOW = 64
 """Default of the floor: ready steps of one queue and priority that may be with the broker, whoever serves it."""
 MOST_TOGETHER = 64
 """Claims and records of one transaction: others wait for its end."""
+MOST_LEARNED = 2000
+"""Steps of a run, the first ones, of which is read what they took."""
 PER_SLOT = 4
 """Ready steps that may be with the broker for each live slot of a queue."""
+LASTS_S = 0.05
+"""How long what is with the broker lasts, beside one step for each slot, where bodies are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,33 +124,28 @@ class Recorded:
 
     dispatches: Sequence[Dispatch] = ()
     ended_run: WorkflowStatus | None = None
-    onward: tuple[Dispatch | None, Claimed] | None = None
-    """What was claimed in the same transaction, if that was asked for; and what of it would have been published, if it
-    was handed on. It is none of the dispatches."""
+    onward: Sequence[tuple[Dispatch, Claimed]] = ()
+    """What of it was claimed in the same transaction, if that was asked for, each with what would have been published.
+    None of these is among the dispatches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Onward:
-    """What a worker goes on with by itself: it is claimed with the record before.
+    """What a worker goes on with by itself: it is claimed with the records before.
 
-    That is the step of a message which it has already. Else, of what the record hands on, the first step of the same
-    run and queue which is not less urgent, has no time limit of its own, and calls one of the targets.
+    Those are, of what a record hands on, the first steps of the same run which are of this queue, not less urgent, have
+    no time limit of their own, and call one of the targets.
     """
 
     worker: str
     queue: str
     priority: int
     targets: frozenset[str] = frozenset()
-    message: MessageRef | None = None
+    most: int = 1
+    """How many are claimed with all records of the transaction."""
 
-    def split(self, run_id: str, dispatches: Sequence[Dispatch]) -> tuple[Dispatch, list[Dispatch]] | None:
-        """Return what it goes on with after a record of that run, and the others; None if there is nothing."""
-        for at, each in enumerate(dispatches):
-            if self._takes(run_id, each):
-                return each, [*dispatches[:at], *dispatches[at + 1 :]]
-        return None
-
-    def _takes(self, run_id: str, dispatch: Dispatch) -> bool:
+    def takes(self, run_id: str, dispatch: Dispatch) -> bool:
+        """Whether it goes on with a step that a record of that run hands on."""
         return (
             dispatch.ref.step.run_id == run_id
             and dispatch.queue == self.queue

@@ -24,7 +24,7 @@ write_task = Task(name="Write Report", agent=writer, input=lambda: f"Write repor
 workflow = Workflow(name="Research Pipeline", tasks=[gather_task, analyze_task, write_task],
                     dependencies={"Analyze Sources": ["Gather Sources"], "Write Report": ["Analyze Sources"]})
 run = orch.submit_workflow(workflow)
-print(run.wait(20).status)
+print(run.wait(30).status)
 print(write_task.output)
 print(run.output == write_task.output, [task.name for task in run.tasks])
 """,
@@ -44,8 +44,8 @@ def on_complete(task):
 orch = Orchestrator()
 task = orch.submit(agent=researcher, input="Research quantum computing trends", priority=1,
                    metadata={"customer": "c-17"}, callback=on_complete)
-task.wait(20)
-called.wait(20)
+task.wait(30)
+called.wait(30)
 print(orch.status(task.id), task.output, orch.get_task(task.id).started_at.tzinfo)
 print(orch.get_task(task.id).priority, orch.runs(metadata={"customer": "c-17"})[0].id == task.id)
 """,
@@ -74,7 +74,7 @@ def handle_custom(event):
     done.set()
 
 orch.submit_workflow(Workflow(name="One", tasks=[Task(name="only", agent=researcher, input="x")]))
-done.wait(20)
+done.wait(30)
 """,
         """task only sources on [x]
 workflow One COMPLETED
@@ -90,9 +90,9 @@ orch = Orchestrator()
 workflow = Workflow(id="workflow-001", name="Research Pipeline", tasks=[task1, task2, task3],
                     dependencies={"task2": ["task1"], "task3": ["task1", "task2"]})
 run = orch.submit_workflow(workflow, pattern=ExecutionPattern.PARALLEL)
-print(run.wait(20).output)
+print(run.wait(30).output)
 print(orch.status("task2"), orch.get_task("task1").output, orch.get_task(run.id, "task2").output)
-again = orch.submit_workflow(workflow, pattern=ExecutionPattern.SEQUENTIAL).wait(20)
+again = orch.submit_workflow(workflow, pattern=ExecutionPattern.SEQUENTIAL).wait(30)
 print(again.output, again.id != run.id)
 """,
         """report: {'Gather': 'sources on [x]', 'Analyze': 'analysis of [sources on [x]]'}
@@ -118,7 +118,7 @@ def research(topic: str):
     return write(notes)
 
 orch = Orchestrator()
-run = orch.submit_workflow(research, "solar").wait(20)
+run = orch.submit_workflow(research, "solar").wait(30)
 print(run.name, run.output, len(run.tasks))
 """,
         "research 21 letters 6\n",
@@ -127,7 +127,7 @@ print(run.name, run.output, len(run.tasks))
         """
 import orchestra
 print(orchestra.default() is orchestra.default())
-print(orchestra.default().submit(researcher, "x").wait(20).output)
+print(orchestra.default().submit(researcher, "x").wait(30).output)
 """,
         "True\nsources on [x]\n",
     ),

@@ -62,15 +62,15 @@ def test_a_broker_that_hangs_has_no_worker_taken_for_dead(on_redis: Cluster, red
     """It keeps its connections and answers nothing, for longer than leases last, while a worker has to publish."""
     orch = on_redis.orchestrator()
     for _ in range(2):
-        on_redis.worker("--concurrency", "2", env={"ORCHESTRA_LEASE_S": "1"})
+        on_redis.worker("--concurrency", "2", env={"ORCHESTRA_LEASE_S": "2"})
     due = orch.submit(bodies.third_time, "due", retry=RetryPolicy(3, delay=2.0, jitter=0))
     on_redis.wait_for_note("third_time due")
     held = [orch.submit(bodies.hold, f"held {n}") for n in range(4)]
     on_redis.wait_for_note("held", 4)
     redis_broker.server.freeze()
     try:
-        wait_until(lambda: due.status is TaskStatus.QUEUED, 10, "a reconciler that is about to publish")
-        time.sleep(3)  # three leases
+        wait_until(lambda: due.status is TaskStatus.QUEUED, 30, "a reconciler that is about to publish")
+        time.sleep(6)  # three leases
     finally:
         redis_broker.server.thaw()
     for n in range(4):
@@ -99,4 +99,4 @@ def test_a_worker_that_stays_deaf_leaves_with_an_error(cluster: Cluster) -> None
     assert worker.wait(45) != 0
     print(f"left after {time.monotonic() - begun:.1f} s")
     cluster.worker("--concurrency", "1")
-    assert task.wait(15).output == 1
+    assert task.wait(30).output == 1

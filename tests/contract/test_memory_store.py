@@ -157,7 +157,7 @@ def test_what_was_emitted_is_out_of_reach_of_its_owner() -> None:
 def test_an_embedded_orchestrator_may_have_it() -> None:
     with Orchestrator(store="memory://") as orch:
         assert orch.parts.store.url == "memory://"
-        assert orch.submit(len, "four").wait(10).output == 4
+        assert orch.submit(len, "four").wait(30).output == 4
 
 
 def test_processes_cannot_share_it() -> None:

@@ -29,6 +29,8 @@ from orchestra.store.contract import (
     Recorded,
     RunFilter,
     Store,
+    ToClaim,
+    ToRecord,
 )
 from orchestra.store.redis.store import RedisStore
 from orchestra.store.sql.store import SqlStore
@@ -86,6 +88,9 @@ def bound(_agent: object) -> Target:
 class Pair:
     """Two stores that are told the same."""
 
+    mosts: Sequence[int] = (1, 2, 8)
+    """How many steps a worker may go on with."""
+
     def __init__(self, seed: int, one: Store, other: Store) -> None:
         self.random = random.Random(seed)
         self.seed, self.one, self.other = seed, one, other
@@ -100,11 +105,15 @@ class Pair:
         """Do the same on both; what they return and the events of it must be equal."""
         what = (self.seed, operation, args)
         ours, theirs = (outcome(store, operation, args, kwargs) for store in (self.one, self.other))
-        assert comparable(ours) == comparable(theirs), what
+        assert self.alike(ours) == self.alike(theirs), what
         told = (self.one.events(self.cursors[0]), self.other.events(self.cursors[1]))
         assert sorted(map(described, told[0][0])) == sorted(map(described, told[1][0])), what
         self.cursors = (told[0][1], told[1][1])
         return theirs
+
+    def alike(self, value: Any) -> Any:
+        """Return what of a value must be equal."""
+        return comparable(value)
 
     def take(self, dispatches: Sequence[Dispatch]) -> None:
         self.messages += [each.ref for each in dispatches]
@@ -158,8 +167,32 @@ class Pair:
             onward = Onward(worker, claimed.row.queue, self.random.choice([5, 3]), frozenset({"module:name"}))
         recorded = self.both("record", claimed.claim, self.change(claimed), self.now, onward)
         self.heard(recorded, claimed.claim)
-        if recorded is not None and recorded.onward is not None:
-            self.claims.append((recorded.onward[1], worker))
+        if recorded is not None:
+            self.claims += [(its, worker) for _dispatch, its in recorded.onward]
+
+    def together(self) -> None:
+        """Record several claims, make several others, and go on with what that hands on."""
+        ended = self.random.sample(self.claims, min(len(self.claims), self.random.choice([1, 2, 4])))
+        messages = self.random.sample(self.messages, min(len(self.messages), self.random.choice([0, 1, 3])))
+        if not ended and not messages:
+            return
+        worker = self.random.choice(WORKERS)
+        wanted: list[ToClaim | ToRecord] = [
+            # Which of two steps that are added at the same moment under one key is the newest, stores say differently.
+            ToRecord(claimed.claim, Completed(f"{at}") if at else self.change(claimed), self.now)
+            for at, (claimed, _worker) in enumerate(ended)
+        ]
+        wanted += [ToClaim(message, worker, self.now) for message in messages]
+        onward = Onward(worker, "q", 5, frozenset({"module:name"}), most=self.random.choice(self.mosts))
+        answers = self.both("together", wanted, self.random.choice([None, onward, onward]))
+        self.claims = [each for each in self.claims if each not in ended]
+        for each, answer in zip(wanted, answers, strict=True):
+            if isinstance(each, ToRecord):
+                self.heard(answer, each.claim)
+                self.claims += [] if answer is None else [(its, worker) for _dispatch, its in answer.onward]
+            elif isinstance(answer, Claimed):
+                self.messages = [message for message in self.messages if message != each.message]
+                self.claims.append((answer, worker))
 
     def change(self, claimed: Claimed) -> Change:
         error = ErrorInfo("ValueError", "bad " * self.random.choice([0, 1, 200]) + "ü", "trace/\n", ("ValueError",))
@@ -273,7 +306,7 @@ def comparable(value: Any) -> Any:
         case KeyConflict():
             return str(value)
         case Recorded(dispatches, ended, onward):
-            return comparable(dispatches), ended, comparable(onward and onward[0]), comparable(onward and onward[1])
+            return comparable(dispatches), ended, [(comparable(each), comparable(its)) for each, its in onward]
         case Created(run_id, dispatches, existing):
             return run_id, comparable(dispatches), existing
         case Dispatch():
@@ -307,7 +340,8 @@ def check_seed(redis_url: str, seed: int, operations: int = 60) -> None:
     with_sql = SqlStore("sqlite://", window=window)
     with_redis = RedisStore(f"{redis_url}?prefix=seed-{seed}", window=window)
     pair = Pair(seed, with_sql, with_redis)
-    actions = [pair.create] + [pair.claim] * 6 + [pair.record] * 6 + [pair.vanish, pair.cancel, pair.due]
+    actions = [pair.create] + [pair.claim] * 6 + [pair.record] * 6 + [pair.together] * 3
+    actions += [pair.vanish, pair.cancel, pair.due]
     actions += [pair.refill, pair.resend, pair.announce, pair.emit, pair.lease]
     pair.create()
     for each in range(operations):
@@ -327,14 +361,13 @@ def test_a_record_whose_answer_got_lost_says_again_what_was_claimed_with_it(
     store = RedisStore(f"{redis_url}?prefix=asked-again")
     desk = Desk(store, Clock())
     run_id = "it's 100% [odd].*"
-    desk.create(graph([], [0], [0]), id=run_id)
+    desk.create(graph([], [0], [0], [0], s3={"agent": "agent1"}), id=run_id)
     claimed = desk.claim(run_id, 0)
     monkeypatch.setattr(store._connection, "token", lambda: "the same")  # pyright: ignore[reportPrivateUsage]
-    onward = Onward("w1", "q", 5, frozenset({"m:agent1"}))
+    onward = Onward("w1", "q", 5, frozenset({"m:agent1"}), most=2)
     first, again = (store.record(claimed.claim, Completed("1"), desk.clock(), onward) for _ in range(2))
     assert first is not None
     assert again is not None
-    assert first.onward is not None
-    assert again.onward is not None
-    assert (first.onward[0], first.onward[1].claim) == (again.onward[0], again.onward[1].claim)
+    assert len(first.onward) == 2
+    assert [(each, its.claim) for each, its in first.onward] == [(each, its.claim) for each, its in again.onward]
     assert ([each.ref.step.n for each in first.dispatches], again.dispatches) == ([2], [])

@@ -77,20 +77,20 @@ def test_post_names_the_edge_to_follow() -> None:
         return [answered, escalated]
 
     with Orchestrator() as orch:
-        assert orch.submit_workflow(handle, "tiny").wait(20).output == ["TINY", None]
-        assert orch.submit_workflow(handle, "quite long").wait(20).output == [None, "(quite long)"]
+        assert orch.submit_workflow(handle, "tiny").wait(30).output == ["TINY", None]
+        assert orch.submit_workflow(handle, "quite long").wait(30).output == [None, "(quite long)"]
     assert triage("tiny") == {"edge": "answer", "output": {"of": "tiny", "score": 0.4}}
 
 
 def test_warnings_are_in_the_log_of_the_run() -> None:
     with Orchestrator() as orch:
-        task = orch.submit(Triage(threshold=0.95), "tiny").wait(20)
+        task = orch.submit(Triage(threshold=0.95), "tiny").wait(30)
         assert [each.text for each in orch.logs(task.id)] == ["Triage: threshold: nearly nothing is escalated"]
 
 
 def test_a_conversation_is_remembered_run_by_run_and_by_nobody_else(tmp_path: Path) -> None:
     def say(orch: Orchestrator, text: str, conversation: str, remember: int = 2) -> Any:
-        return orch.submit(Echo(remember=remember), text, metadata={"conversation": conversation}).wait(20).output
+        return orch.submit(Echo(remember=remember), text, metadata={"conversation": conversation}).wait(30).output
 
     with Orchestrator(state_file=tmp_path / "state.db") as orch:
         assert say(orch, "one", "a") == "one after []"
@@ -100,7 +100,7 @@ def test_a_conversation_is_remembered_run_by_run_and_by_nobody_else(tmp_path: Pa
         assert say(orch, "three", "a") == "three after ['one', 'two']"
         assert say(orch, "four", "a") == "four after ['two', 'three']"
         assert say(orch, "five", "a", remember=0) == "five after []"
-        assert orch.submit(Echo(remember=2), "alone").wait(20).output == "alone after []"
+        assert orch.submit(Echo(remember=2), "alone").wait(30).output == "alone after []"
 
 
 def test_an_agent_travels_to_workers_with_its_configuration(agents_cluster: Cluster) -> None:

@@ -88,11 +88,11 @@ def test_an_agent_is_a_function_a_task_a_step_and_a_job(any_model: str) -> None:
 
     assert isinstance(classifier("A technical matter"), str)
     with Orchestrator() as orch:
-        assert orch.submit(agent=handle_ticket, input="A technical matter").wait(20).status is TaskStatus.COMPLETED
-        assert orch.submit(agent=classifier, input="A technical matter").wait(20).output
-        assert orch.submit_workflow(twice, "A technical matter").wait(20).output
+        assert orch.submit(agent=handle_ticket, input="A technical matter").wait(30).status is TaskStatus.COMPLETED
+        assert orch.submit(agent=classifier, input="A technical matter").wait(30).output
+        assert orch.submit_workflow(twice, "A technical matter").wait(30).output
         job = orch.schedule(agent=agent("Generate daily summary"), input="Summarize", cron="0 9 * * *")
-        assert job.trigger().wait(20).output
+        assert job.trigger().wait(30).output
 
 
 def test_the_same_prompt_gets_the_same_labelled_answer_offline() -> None:
@@ -124,7 +124,7 @@ def test_tools_are_functions_and_other_agents() -> None:
     )
     seller = agent("You sell", model=ScriptedModel(Calls(("clerk", {"prompt": "pen?"})), "It is 2.50"), tools=[clerk])
     with Orchestrator() as orch:
-        assert orch.submit(seller, "How much is a pen?").wait(20).output == "It is 2.50"
+        assert orch.submit(seller, "How much is a pen?").wait(30).output == "It is 2.50"
 
 
 # A server that speaks HTTP
@@ -147,8 +147,8 @@ def test_a_busy_model_parks_the_step_for_as_long_as_it_asks(server: OpenAiServer
     with Orchestrator(concurrency=1) as orch:
         busy = orch.submit(agent("Ask", model=server.model, stream=stream), "x")
         # The one thread is free meanwhile.
-        assert orch.submit(str, "free").wait(20).output == "free"
-        assert (str(busy.wait(20).output).strip(), busy.attempts) == ("at last", 2)
+        assert orch.submit(str, "free").wait(30).output == "free"
+        assert (str(busy.wait(30).output).strip(), busy.attempts) == ("at last", 2)
         (retrying,) = orch.history(run=busy.id, type="task.retrying")
         assert "asks to wait 1 s" in json.dumps(retrying.data)
 
@@ -159,7 +159,7 @@ def test_a_broken_answer_is_an_error_that_a_retry_gets_over(server: OpenAiServer
     server.answers.extend([trouble, "well"])
     with Orchestrator() as orch:
         again = RetryPolicy(max_attempts=2, delay=0.01)
-        task = orch.submit(agent("Ask", model=server.model, stream=stream), "x", retry=again).wait(20)
+        task = orch.submit(agent("Ask", model=server.model, stream=stream), "x", retry=again).wait(30)
         assert (str(task.output).strip(), task.attempts) == ("well", 2)
 
 
@@ -231,7 +231,7 @@ def test_a_request_that_differs_on_replay_goes_on_live_and_says_so() -> None:
         return tried[-1]
 
     with Orchestrator() as orch:
-        task = orch.submit(body, retry=RetryPolicy(max_attempts=2, delay=0.01)).wait(20)
+        task = orch.submit(body, retry=RetryPolicy(max_attempts=2, delay=0.01)).wait(30)
         assert (task.output, asked) == ("an answer", [1, 1])
         (diverged,) = orch.history(run=task.id, type="agent.diverged")
         assert (diverged.task_id, diverged.data) == (task.id, {"place": "clerk#1/model.1"})
@@ -260,7 +260,7 @@ def test_the_command_line_shows_what_a_run_took(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'state.db'}"
     clerk = agent("You answer", name="clerk", model=ScriptedModel("an answer", cost="0.0125"))
     with Orchestrator(state_file=tmp_path / "state.db") as orch:
-        run = orch.submit(clerk, "hello").wait(20).run_id
+        run = orch.submit(clerk, "hello").wait(30).run_id
         env = {**os.environ, "ORCHESTRA_STORE": store}
         shown = orchestra("runs", "show", str(run), env=env).stdout
         told = json.loads(orchestra("runs", "show", str(run), "--json", env=env).stdout)

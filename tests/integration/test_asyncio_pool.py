@@ -45,19 +45,19 @@ def test_plain_functions_run_on_threads_beside_each_other(tasks: Any) -> None:
     results = [tasks.plain.delay(number) for number in range(20)]
     begun = time.monotonic()
     assert [each.get(timeout=30) for each in results] == list(range(20))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # one after the other it would be 30
 
 
 def test_retries_chains_and_chords_go_on_from_coroutines(tasks: Any) -> None:
-    assert tasks.third_time.delay().get(timeout=20) == 2
-    assert chain(tasks.nap.s(3), tasks.plain.s()).apply_async().get(timeout=20) == 3
-    assert chord([tasks.nap.s(n) for n in range(4)], tasks.total.s()).apply_async().get(timeout=20) == 6
+    assert tasks.third_time.delay().get(timeout=30) == 2
+    assert chain(tasks.nap.s(3), tasks.plain.s()).apply_async().get(timeout=30) == 3
+    assert chord([tasks.nap.s(n) for n in range(4)], tasks.total.s()).apply_async().get(timeout=30) == 6
 
 
 def test_time_limits_reach_a_coroutine(tasks: Any) -> None:
-    assert tasks.tidies.delay().get(timeout=20) == "tidied"
+    assert tasks.tidies.delay().get(timeout=30) == "tidied"
     with pytest.raises(TimeLimitExceeded):
-        tasks.endless.delay().get(timeout=20)
+        tasks.endless.delay().get(timeout=30)
 
 
 def test_a_revoked_coroutine_is_cancelled(tasks: Any, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_revoked_coroutine_is_cancelled(tasks: Any, tmp_path: Path) -> None:
     wait_until(path.exists)
     result.revoke(terminate=True)
     with pytest.raises(TaskRevokedError):
-        result.get(timeout=20)
+        result.get(timeout=30)
     wait_until(lambda: path.read_text() == "cancelled")
 
 
@@ -103,23 +103,24 @@ def test_one_process_runs_many_steps_that_wait_and_plain_ones_beside_them(cluste
     assert run.status is WorkflowStatus.COMPLETED
     notes = cluster.notes()
     assert len({note.pid for note in notes}) == 1
-    assert max(note.time for note in notes) - min(note.time for note in notes) < 10
+    assert max(note.time for note in notes) - min(note.time for note in notes) < 20  # one after the other: 42
 
 
 def test_a_coroutine_that_takes_too_long_is_cancelled_and_has_failed(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     cluster.worker("--pool", "asyncio")
-    late = orch.submit(bodies.nap_async, 60.0, timeout=0.5).wait(20)
+    late = orch.submit(bodies.nap_async, 60.0, timeout=0.5).wait(30)
     assert (late.status, late.error and late.error.type) == (TaskStatus.FAILED, "TaskTimedOut")
-    assert orch.submit(bodies.echo, "next").wait(20).output == "next"
+    assert orch.submit(bodies.echo, "next").wait(30).output == "next"
 
 
 def test_a_worker_killed_in_the_middle_of_a_coroutine_is_made_good_by_another(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     first = cluster.worker("--pool", "asyncio")
-    task = orch.submit(bodies.nap_async, 2.0)
-    cluster.wait_for_note("")
+    task = orch.submit(bodies.hold_async, "held")
+    cluster.wait_for_note("held begins")
     first.kill9()
+    cluster.release("held")
     cluster.worker("--pool", "asyncio")
     task.wait(30)
     assert (task.status, task.crashes, task.claims) == (TaskStatus.COMPLETED, 1, 2)
@@ -129,8 +130,8 @@ def test_a_body_that_holds_the_interpreter_for_longer_than_a_lease_lasts_is_left
     cluster: Cluster,
 ) -> None:
     orch = cluster.orchestrator()
-    cluster.worker("--pool", "asyncio", "--queues", "others", env={"ORCHESTRA_LEASE_S": "1"})
-    cluster.worker("--pool", "asyncio", env={"ORCHESTRA_LEASE_S": "1"})
+    cluster.worker("--pool", "asyncio", "--queues", "others", env={"ORCHESTRA_LEASE_S": "2"})
+    cluster.worker("--pool", "asyncio", env={"ORCHESTRA_LEASE_S": "2"})
     task = orch.submit(bodies.hold_the_interpreter, 10).wait(40)
     assert (task.status, task.claims, task.crashes) == (TaskStatus.COMPLETED, 1, 0)
     assert cluster.noted() == {"holds the interpreter": 1}
@@ -146,5 +147,5 @@ async def which_loop() -> int:
 
 def test_coroutines_of_an_embedded_orchestrator_share_one_loop() -> None:
     with Orchestrator() as orch:
-        tasks = orch.wait_all([orch.submit(which_loop) for _ in range(8)], timeout=20)
+        tasks = orch.wait_all([orch.submit(which_loop) for _ in range(8)], timeout=30)
         assert len({task.output for task in tasks}) == 1

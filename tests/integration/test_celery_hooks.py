@@ -42,7 +42,7 @@ def app(cluster: Cluster, worker: Process) -> Iterator[Celery]:
 
 def hooks(cluster: Cluster, task_id: str, last: str) -> list[str]:
     """Wait for the last hook of a task, and return all in order."""
-    cluster.wait_for_note(f"{task_id} {last}", timeout=15)
+    cluster.wait_for_note(f"{task_id} {last}", timeout=30)
     return [note.what.removeprefix(f"{task_id} ") for note in cluster.notes(f"{task_id} ")]
 
 
@@ -76,7 +76,7 @@ def test_chain_and_callbacks_that_were_moved_aside_are_not_published(app: Celery
     app.send_task("body", ("3",), task_id="linking", link=app.signature("body", ("4",), task_id="linked"))
     hooks(cluster, "first", "after_return")
     hooks(cluster, "linking", "after_return")
-    wait_until(lambda: acknowledged(cluster), 5, "everything to be acknowledged")
+    wait_until(lambda: acknowledged(cluster), 30, "everything to be acknowledged")
     assert cluster.notes("second") == []
     assert cluster.notes("linked") == []
 
@@ -91,7 +91,7 @@ def test_left_alone_celery_publishes_the_next_link_before_it_stores_the_result(a
 def test_ignore_in_before_start_drops_the_message_acknowledged(app: Celery, cluster: Cluster) -> None:
     app.send_task("body", task_id="dropped")
     cluster.wait_for_note("dropped before_start")
-    wait_until(lambda: acknowledged(cluster), 5, "the message to be acknowledged")
+    wait_until(lambda: acknowledged(cluster), 30, "the message to be acknowledged")
     assert hooks(cluster, "dropped", "before_start") == ["before_start, prerun was True"]
 
 
@@ -121,7 +121,7 @@ def test_a_retry_is_recorded_with_its_error_and_nothing_is_published(app: Celery
         "before_start, prerun was True",
         "mark_as_retry KeyError in child, request True, claimed retrying",
     ]
-    wait_until(lambda: acknowledged(cluster), 5, "the message to be acknowledged")
+    wait_until(lambda: acknowledged(cluster), 30, "the message to be acknowledged")
 
 
 def test_a_lost_child_is_reported_once_by_the_parent_with_a_request(app: Celery, cluster: Cluster) -> None:
@@ -129,13 +129,13 @@ def test_a_lost_child_is_reported_once_by_the_parent_with_a_request(app: Celery,
     assert hooks(cluster, "lost", "mark_as_failure")[1:] == [
         "mark_as_failure WorkerLostError in parent, request True, claimed None"
     ]
-    wait_until(lambda: acknowledged(cluster), 5, "the message to be acknowledged")
+    wait_until(lambda: acknowledged(cluster), 30, "the message to be acknowledged")
 
 
 def test_a_time_limit_is_reported_by_the_parent_with_the_same_request_each_time(app: Celery, cluster: Cluster) -> None:
     app.send_task("slow", task_id="late")
     hooks(cluster, "late", "mark_as_failure")
-    wait_until(lambda: acknowledged(cluster), 5, "the message to be acknowledged")
+    wait_until(lambda: acknowledged(cluster), 30, "the message to be acknowledged")
     reported = cluster.notes("late mark_as_failure")
     print(f"a time limit is reported {len(reported)} times")
     assert {note.what for note in reported} == {
@@ -147,8 +147,8 @@ def test_an_unknown_task_is_reported_by_a_signal_with_its_headers(
     app: Celery, cluster: Cluster, worker: Process
 ) -> None:
     app.send_task("nobody.knows", task_id="unknown")
-    wait_until(lambda: "Received unregistered task of type 'nobody.knows'" in worker.output, 5, "the complaint")
-    wait_until(lambda: acknowledged(cluster), 5, "the message to be dropped")
+    wait_until(lambda: "Received unregistered task of type 'nobody.knows'" in worker.output, 30, "the complaint")
+    wait_until(lambda: acknowledged(cluster), 30, "the message to be dropped")
 
 
 def test_headers_of_a_message_are_attributes_of_the_request(app: Celery) -> None:

@@ -12,7 +12,7 @@ from orchestra.errors import InvalidOption, UnserialisableInput
 from orchestra.model.event import Event
 from tests.processes import wait_until
 
-LONG_S = 10
+LONG_S = 30
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_what_events_say_is_cut_to_a_size_for_those_who_read_of_them(orch: Orche
     heard: list[Event] = []
     orch.on("big.*", lambda event: heard.append(event))
     orch.emit("big.one", {"text": "x" * 50_000})
-    wait_until(lambda: heard, 10, "the event")
+    wait_until(lambda: heard, 30, "the event")
     assert len(str(heard[0].data["text"])) == 50_000
     (shown,) = orch.history(type="big.*")
     assert 9_000 < len(str(shown.data["text"])) <= 10_001

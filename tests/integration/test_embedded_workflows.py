@@ -32,7 +32,7 @@ from orchestra.errors import (
 )
 from tests.processes import wait_until
 
-LONG_S = 10
+LONG_S = 30
 SEQUENTIAL = ExecutionPattern.SEQUENTIAL
 
 
@@ -532,7 +532,7 @@ def test_cancelling_a_run_ends_everything_in_it_at_once(orch: Orchestrator) -> N
                                         {"held": ["done"], "next": ["held"]}))  # fmt: skip
     assert running.wait(LONG_S)
     assert orch.cancel(run.id) is True
-    assert run.wait(1).status is WorkflowStatus.CANCELLED
+    assert run.wait(LONG_S / 2).status is WorkflowStatus.CANCELLED
     assert statuses(run) == {"done": "COMPLETED", "held": "CANCELLED", "next": "CANCELLED"}
     assert orch.cancel(run.id) is False
     hold.set()
@@ -551,7 +551,7 @@ def test_cancelling_a_step_ends_its_run_as_cancelled_and_skips_what_follows(orch
     run = orch.submit_workflow(Workflow("flow", [step, Task("next", echo)], {"next": ["held"]}))
     assert running.wait(LONG_S)
     assert orch.cancel("held-1") is True
-    assert run.wait(1).status is WorkflowStatus.CANCELLED
+    assert run.wait(LONG_S / 2).status is WorkflowStatus.CANCELLED
     assert statuses(run) == {"held": "CANCELLED", "next": "SKIPPED"}
     hold.set()
 

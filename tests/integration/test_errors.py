@@ -12,7 +12,7 @@ from celery import Celery
 
 from orchestra import ExecutionPattern, Orchestrator, RetryPolicy, Task, Workflow, errors, workflow
 
-LONG_S = 10
+LONG_S = 30
 NOWHERE = "redis://:s3cret@127.0.0.1:1/0"
 
 

@@ -117,6 +117,6 @@ def test_a_child_that_is_about_to_begin_keeps_nobody_waiting_who_does_not_expect
     worker.wait_for("shutdown")
     time.sleep(0.5)  # until it has given up what its child has not begun
     child.resume()
-    assert worker.wait(10) == 0
+    assert worker.wait(30) == 0
     # Whether the child had been given it by then is chance.
     assert step(cluster, task) in ((TaskStatus.COMPLETED, 1, 1, 0), (TaskStatus.QUEUED, 0, 0, 0))

@@ -52,7 +52,6 @@ def test_a_worker_shows_what_its_bodies_did_in_whatever_process(cluster: Cluster
         f"orchestra_steps_started_total{{{boom}}}": 2,
         f"orchestra_step_seconds_count{{{noop}}}": 3,
         f'orchestra_step_lag_seconds_count{{queue="{queue}"}}': 5,
-        'orchestra_store_seconds_count{operation="claim"}': 5,
         'orchestra_store_seconds_count{operation="record"}': 5,
         "orchestra_ready": 1,
     }
@@ -62,6 +61,8 @@ def test_a_worker_shows_what_its_bodies_did_in_whatever_process(cluster: Cluster
     # They were ready before the worker was started, which takes long enough to be seen.
     assert found[f'orchestra_step_lag_seconds_sum{{queue="{queue}"}}'] > 0.1
     assert found['orchestra_store_seconds_count{operation="renew"}'] >= 1
+    # What is claimed with the record of the step before is no question of its own to the store.
+    assert 1 <= found['orchestra_store_seconds_count{operation="claim"}'] <= 5
     assert found[f'orchestra_messages_received_total{{queue="{queue}"}}'] >= 1
     assert process.stop(30) == 0
 

@@ -47,8 +47,8 @@ def test_a_run_is_there_when_the_caller_commits_and_runs_then(orch: Orchestrator
         for each in (sent.id, run.id):
             with pytest.raises(UnknownId):
                 orch.get_run(each)
-    assert sent.wait(10).output == 3
-    assert run.wait(10).output == 2
+    assert sent.wait(30).output == 3
+    assert run.wait(30).output == 2
     assert sent.attempts == 1
 
 
@@ -61,7 +61,7 @@ def test_a_run_is_not_there_when_the_caller_rolls_back(orch: Orchestrator, engin
             orch.get_run(sent.id)
         again = orch.submit(len, "abcd", connection=connection)
         connection.commit()
-    assert again.wait(10).output == 4
+    assert again.wait(30).output == 4
     assert [run.id for run in orch.runs()] == [again.id]
 
 
@@ -72,7 +72,7 @@ def test_the_callers_transaction_is_left_as_it_was(orch: Orchestrator, engine: E
         assert second.id == first.id
         add_order(connection, 1)
         assert connection.execute(text("SELECT count(*) FROM own_orders")).scalar() == 1
-    assert first.wait(10).output == 3
+    assert first.wait(30).output == 3
 
 
 def test_other_connections_and_stores_are_refused(orch: Orchestrator, engine: Engine) -> None:

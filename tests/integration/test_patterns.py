@@ -106,7 +106,7 @@ def test_a_consensus_of_five_stands_one_that_fails_and_one_that_hangs() -> None:
         voter("d", ScriptedModel(no)),
         voter("e", ScriptedModel(yes)),
     ]
-    rejected = AgentPatterns.consensus("Ship it?", voters, threshold=0.6, timeout=1.0)
+    rejected = AgentPatterns.consensus("Ship it?", voters, threshold=0.6, timeout=4.0)
     assert rejected.decision == "rejected"
     assert rejected.votes == {"a": True, "b": None, "c": None, "d": False, "e": True}
     assert "broken" in rejected.reasoning
@@ -124,7 +124,7 @@ def test_a_debate_ends_by_the_judge_and_fails_when_nobody_can_speak() -> None:
     )  # fmt: skip
     with Orchestrator() as orch:
         sides = {"pro_agent": mute, "con_agent": mute, "judge": judge}
-        ended = orch.submit(lambda: AgentPatterns.debate("x", **sides, rounds=1)).wait(20)
+        ended = orch.submit(lambda: AgentPatterns.debate("x", **sides, rounds=1)).wait(30)
         assert ended.error is not None
         assert ended.error.type == AgentsFailed.__name__
 
@@ -150,15 +150,15 @@ def test_rounds_are_steps_and_a_pattern_is_a_task_a_step_and_a_part_of_a_step() 
         return AgentPatterns.debate(**a_debate(rounds=2)).usage.cost
 
     with Orchestrator() as orch:
-        alone = orch.submit(AgentPatterns.debate, kwargs=a_debate(rounds=2)).wait(20)
+        alone = orch.submit(AgentPatterns.debate, kwargs=a_debate(rounds=2)).wait(30)
         assert DebateResult.model_validate(alone.output).final_verdict == "calmer"
         rounds = ["debate round 1", "debate round 2", "debate verdict", "debate result"]
         assert [each.name for each in orch.get_run(alone.id).tasks] == ["debate", *rounds]
-        step = orch.submit_workflow(discussed).wait(20)
+        step = orch.submit_workflow(discussed).wait(30)
         assert DebateResult.model_validate(step.output).winner == "con"
         assert [each.usage.requests for each in step.tasks] == [5, 2, 2, 1, 0]
         assert step.usage.cost == pytest.approx(0.06)
-        part = orch.submit(within).wait(20)
+        part = orch.submit(within).wait(30)
         assert part.output == pytest.approx(0.06)
         assert len(orch.get_run(part.id).tasks) == 1
         assert [each.agent for each in part.calls] == ["con", "con", "judge", "pro", "pro"]
@@ -220,7 +220,7 @@ def test_the_first_agent_of_a_supervised_workflow_hands_work_to_the_others() -> 
     boss = agent("You lead", model=ScriptedModel(lead))
     others = [agent("You work", model=ScriptedModel(text)) for text in ("the notes", "the report")]
     with Orchestrator() as orch:
-        run = orch.submit_workflow(a_team(boss, *others), "On tides", pattern=ExecutionPattern.SUPERVISOR).wait(20)
+        run = orch.submit_workflow(a_team(boss, *others), "On tides", pattern=ExecutionPattern.SUPERVISOR).wait(30)
         result = SupervisorResult.model_validate(run.output)
         assert (result.output, result.rounds, result.finished) == ("well done", 3, True)
         statuses = {each.name: each.status for each in run.tasks}
@@ -239,7 +239,7 @@ def test_the_agents_of_a_collaborative_workflow_take_turns_until_all_are_content
 
     with Orchestrator() as orch:
         flow = a_team(writes("one"), writes("two"), writes("three"))
-        run = orch.submit_workflow(flow, "On tides", pattern=ExecutionPattern.COLLABORATIVE).wait(20)
+        run = orch.submit_workflow(flow, "On tides", pattern=ExecutionPattern.COLLABORATIVE).wait(30)
         result = CollaborationResult.model_validate(run.output)
         assert (result.output, result.rounds, result.finished) == ("one;two;three;", 2, True)
         assert [each.speaker for each in result.transcript] == ["Lead", "Research", "Write"] * 2
@@ -255,7 +255,7 @@ def test_teams_want_agents_and_a_goal() -> None:
         ordered = Workflow("Ordered", flow.tasks, {"Research": ["Lead"]})
         with pytest.raises(InvalidOption, match="decide"):
             orch.submit_workflow(ordered, "x", pattern=patterns.SUPERVISOR)
-        run = orch.submit_workflow(flow, "A report on tides", pattern=patterns.SUPERVISOR).wait(20)
+        run = orch.submit_workflow(flow, "A report on tides", pattern=patterns.SUPERVISOR).wait(30)
         assert "[offline]" in SupervisorResult.model_validate(run.output).output
 
 

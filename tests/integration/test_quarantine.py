@@ -38,10 +38,10 @@ def test_a_suspect_waits_for_those_that_run_and_keeps_newcomers_out(quarantine: 
     assert not suspect
     assert not newcomer
     leave(first)
-    wait_until(lambda: bool(suspect), timeout=2, what="the suspect runs")
+    wait_until(lambda: bool(suspect), timeout=30, what="the suspect runs")
     assert not newcomer
     leave(suspect[0])
-    wait_until(lambda: bool(newcomer), timeout=2, what="the newcomer runs")
+    wait_until(lambda: bool(newcomer), timeout=30, what="the newcomer runs")
     leave(newcomer[0])
 
 

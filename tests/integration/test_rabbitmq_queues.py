@@ -43,7 +43,7 @@ def order(cluster: Cluster, orch: Orchestrator) -> list[int]:
     cluster.wait_for_note("first begins")
     tasks = [orch.submit(bodies.echo, n, priority=n) for n in reversed(PRIORITIES)]
     cluster.release("first")
-    orch.wait_all([first, *tasks], timeout=20)
+    orch.wait_all([first, *tasks], timeout=30)
     assert {task.status for task in tasks} == {TaskStatus.COMPLETED}
     return [int(each.what.split()[1]) for each in cluster.notes("echo")]
 
@@ -120,7 +120,7 @@ def test_a_high_priority_step_passes_a_backlog_of_low_ones_in_quorum_queues(
     low = [orch.submit(bodies.echo, f"low {n}", priority=9) for n in range(30)]
     high = orch.submit(bodies.echo, "high", priority=1)
     cluster.release("first")
-    orch.wait_all([first, *low, high], timeout=20)
+    orch.wait_all([first, *low, high], timeout=30)
     began = [each.what for each in cluster.notes("echo")]
     # What the worker holds of each band runs first in, first out: one message per slot and band.
     assert began.index("echo high") <= 3
@@ -157,10 +157,10 @@ def test_a_queue_that_was_deleted_is_declared_again(cluster: Cluster, rabbit: Ra
 def test_a_worker_survives_the_deletion_of_its_queue(cluster: Cluster, rabbit: Rabbit) -> None:
     worker = cluster.worker("--concurrency", "1")
     orch = cluster.orchestrator()
-    assert orch.submit(bodies.echo, 1).wait(10).output == 1
+    assert orch.submit(bodies.echo, 1).wait(30).output == 1
     with rabbit.channel() as channel:
         channel.queue_delete(cluster.queue)
-    assert orch.submit(bodies.echo, 2).wait(20).output == 2
+    assert orch.submit(bodies.echo, 2).wait(30).output == 2
     assert worker.alive
 
 

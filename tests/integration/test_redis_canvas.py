@@ -41,7 +41,7 @@ def test_a_series_parallel_workflow_gives_the_same_output_on_stock_celery(
 ) -> None:
     monkeypatch.setenv(bodies.TRACE, str(cluster.trace))
     with Orchestrator() as embedded:
-        expected = embedded.submit_workflow(canvases.WORKFLOWS[name]()).wait(10).raise_for_status().output
+        expected = embedded.submit_workflow(canvases.WORKFLOWS[name]()).wait(30).raise_for_status().output
     # Several last steps: Celery gives a list, we give them by name.
     assert results[name] == (list(expected.values()) if name == "forks" and isinstance(expected, dict) else expected)
 

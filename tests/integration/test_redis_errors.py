@@ -91,7 +91,7 @@ def test_a_function_of_the_program_itself_is_refused_at_submit(cluster: Cluster)
     ],
 )
 def test_a_function_that_a_worker_cannot_find_is_no_attempt(orch: Orchestrator, target: str, reason: str) -> None:
-    done = orch.submit(target, retry=5).wait(10)
+    done = orch.submit(target, retry=5).wait(30)
     assert (done.status, done.attempts, done.crashes) == (TaskStatus.FAILED, 0, 0)
     assert done.error is not None
     assert done.error.type == "TaskNotFound"
@@ -109,7 +109,7 @@ def test_no_broker_at_that_url_is_said_at_submit_and_nothing_is_stored(tmp_path:
         for _ in range(2):
             with pytest.raises(BrokerUnavailable, match="Connection refused") as refused:
                 orch.submit(bodies.noop)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 15
         assert "secret" not in str(refused.value)
         assert "start it, or correct the URL" in str(refused.value)
         with pytest.raises(BrokerUnavailable):
@@ -124,7 +124,7 @@ def test_a_broker_that_goes_away_later_gets_the_work_when_it_is_back(
     with Cluster(tmp_path, server.url) as cluster:
         cluster.worker("--concurrency", "1")
         orch = cluster.orchestrator()
-        orch.submit(bodies.noop).wait(10)
+        orch.submit(bodies.noop).wait(30)
         server.kill()
         with caplog.at_level(logging.WARNING, "orchestra"):
             task = orch.submit(bodies.echo, "stored all the same")
@@ -158,7 +158,7 @@ def test_who_waits_while_no_worker_serves_the_queue_gets_a_hint(
 ) -> None:
     task = orch.submit(bodies.noop, queue="nobody-serves-this")
     with caplog.at_level(logging.WARNING, "orchestra"), pytest.raises(TimeoutError, match="it goes on"):
-        task.wait(1)
+        task.wait(4)
     assert "no worker serves it" in caplog.text
     assert "--queues nobody-serves-this" in caplog.text
     assert orch.cancel(task.id)
@@ -167,10 +167,10 @@ def test_who_waits_while_no_worker_serves_the_queue_gets_a_hint(
 @pytest.mark.usefixtures("quick_hint")
 def test_who_waits_for_a_busy_worker_gets_no_hint(orch: Orchestrator, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "orchestra"):
-        orch.submit(bodies.nap, 1).wait(10)
+        orch.submit(bodies.nap, 1).wait(30)
     assert "no worker serves it" not in caplog.text
 
 
 def test_the_worker_is_none_the_worse_for_all_that(orch: Orchestrator, cluster: Cluster) -> None:
-    assert orch.submit(bodies.echo, "fine").wait(10).output == "fine"
-    wait_until(lambda: not cluster.unacknowledged(), 5, "all messages to be acknowledged")
+    assert orch.submit(bodies.echo, "fine").wait(30).output == "fine"
+    wait_until(lambda: not cluster.unacknowledged(), 30, "all messages to be acknowledged")

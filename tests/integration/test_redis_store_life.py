@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -172,6 +173,27 @@ def test_connections_may_be_lost_any_number_of_times(server: PrivateRedis, store
         for _ in range(250):
             client.client_kill_filter(_type="normal", skipme=True)
             assert store.leases() == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "over"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0")),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+    ],
+)
+def test_a_server_that_takes_no_writes_is_waited_for(
+    server: PrivateRedis, store: RedisStore, trouble: tuple[str, ...], over: tuple[str, ...]
+) -> None:
+    with server.client() as client:
+        client.execute_command(*trouble)
+        ends = threading.Timer(0.3, client.execute_command, over)
+        ends.start()
+        begun = time.monotonic()
+        run_id, _messages = create(store, [[]])
+        assert time.monotonic() - begun > 0.2
+        ends.join()
+    assert store.counts(run_id) == {TaskStatus.QUEUED: 1}
 
 
 def test_functions_that_somebody_flushed_are_loaded_again(server: PrivateRedis, store: RedisStore) -> None:

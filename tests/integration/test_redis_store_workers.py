@@ -18,11 +18,11 @@ def test_an_embedded_orchestrator_keeps_its_state_in_redis(
 ) -> None:
     monkeypatch.setenv(bodies.TRACE, str(tmp_path / "trace.tsv"))
     with Orchestrator(store=f"{redis_url}?prefix=embedded") as orch:
-        run = orch.submit_workflow(bodies.overlapping).wait(15)
+        run = orch.submit_workflow(bodies.overlapping).wait(30)
         assert run.status is WorkflowStatus.COMPLETED, run.error
         assert run.output == {"D": "D(A(),B())", "F": "F(E(C(A())))", "G": "G(A(),B(),E(C(A())))"}
-        assert orch.submit_workflow(bodies.squares, 30).wait(15).output == sum(n * n for n in range(30))
-        done = orch.submit(bodies.stubborn, "embedded").wait(15)
+        assert orch.submit_workflow(bodies.squares, 30).wait(30).output == sum(n * n for n in range(30))
+        done = orch.submit(bodies.stubborn, "embedded").wait(30)
         assert (done.status, done.attempts) == (TaskStatus.COMPLETED, 3)
 
 
@@ -33,15 +33,15 @@ def test_worker_processes_share_a_redis_store(tmp_path: Path) -> None:
         for _ in range(2):
             cluster.worker("--pool", "prefork", "--concurrency", "2")
         orch = cluster.orchestrator()
-        run = orch.submit_workflow(bodies.overlapping).wait(20)
+        run = orch.submit_workflow(bodies.overlapping).wait(30)
         assert run.status is WorkflowStatus.COMPLETED, run.error
         assert run.output == {"D": "D(A(),B())", "F": "F(E(C(A())))", "G": "G(A(),B(),E(C(A())))"}
-        assert orch.submit_workflow(bodies.squares, 30).wait(20).output == sum(n * n for n in range(30))
+        assert orch.submit_workflow(bodies.squares, 30).wait(30).output == sum(n * n for n in range(30))
         value = "policy-redis"
-        done = orch.submit(bodies.stubborn, value).wait(20)
+        done = orch.submit(bodies.stubborn, value).wait(30)
         assert (done.status, done.output, done.attempts) == (TaskStatus.COMPLETED, value, 3)
         first, second = Task("first", bodies.boom, "on purpose"), Task("second", bodies.echo)
-        failed = orch.submit_workflow(Workflow("failing", [first, second], {"second": ["first"]})).wait(20)
+        failed = orch.submit_workflow(Workflow("failing", [first, second], {"second": ["first"]})).wait(30)
         assert failed.status is WorkflowStatus.FAILED
         assert second.status is TaskStatus.SKIPPED
 
@@ -60,7 +60,7 @@ def test_a_killed_pool_process_costs_one_crash(tmp_path: Path) -> None:
 
         done = orch.submit(bodies.kill_child, kwargs={"name": "redis", "times": 1}).wait(30)
         assert (done.status, done.crashes) == (TaskStatus.COMPLETED, 1)
-        wait_until(lambda: crashes, 20, "the report")
+        wait_until(lambda: crashes, 30, "the report")
         (event,) = crashes
         assert event.data["step_id"] == f"{done.id}.0"
         assert "SIGKILL" in str(event.data["error"])

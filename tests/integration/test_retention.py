@@ -263,7 +263,7 @@ def test_readers_of_the_log_do_not_stall_while_much_is_deleted(postgres_store_ur
         beside.append(bool(store.events(0, 10, newest=True)[0]))
     done.set()
     talker.join()
-    reader.join(10)
+    reader.join(30)
     assert not reader.is_alive()
     assert [each for each in heard if each.startswith("news.")] == [f"news.{at}" for at in range(len(heard) - 1)]
     assert beside
@@ -273,9 +273,9 @@ def test_readers_of_the_log_do_not_stall_while_much_is_deleted(postgres_store_ur
 
 def test_a_worker_deletes_what_need_not_be_kept_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestra.runtime.retention.LOOK_S", 0.1)
-    monkeypatch.setenv("ORCHESTRA_KEEP_FOR", "1s")
+    monkeypatch.setenv("ORCHESTRA_KEEP_FOR", "3s")
     with Orchestrator() as orch:
-        task = orch.submit(len, "abc", key="once").wait(10)
+        task = orch.submit(len, "abc", key="once").wait(30)
         assert task.output == 3
-        wait_until(lambda: orch.runs() == [], 10, "the run to be deleted")
-        assert orch.submit(len, "abcd", key="once").wait(10).output == 4
+        wait_until(lambda: orch.runs() == [], 30, "the run to be deleted")
+        assert orch.submit(len, "abcd", key="once").wait(30).output == 4

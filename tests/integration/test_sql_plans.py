@@ -116,6 +116,7 @@ def test_no_statement_reads_all_steps_runs_joins_or_events(full: tuple[SqlStore,
     found = plan_of(
         store, statement, run_id=run_id, queue="q", priority=5, window=64, room=8, now=4.0, before=4.0, limit=100,
         after=store.last_event() - 20, worker="w1", first=0, last=80, bite=1000, most=100,
+        rows="[]", events="[]", lock=1, join=0, n=1, claim=1, generation=0,
     )  # fmt: skip
     scanned = {each["Relation Name"] for each in found if each["Node Type"] == "Seq Scan"}
     if statement.name not in READS_ALL:
@@ -142,3 +143,15 @@ def test_what_is_asked_all_the_time_reads_only_the_index_of_what_is_on_its_way(
     (statement,) = [each for each in ALL if each.name == name]
     found = plan_of(store, statement, run_id=run_id, queue="q", priority=5, window=64, room=8, worker="w1", now=4.0)
     assert index in {each.get("Index Name") for each in found}
+
+
+def test_a_link_of_a_chain_reads_no_other_steps_of_its_run(full: tuple[SqlStore, str]) -> None:
+    store, run_id = full
+    (statement,) = [each for each in ALL if each.name == "link"]
+    found = plan_of(
+        store, statement, run_id=run_id, queue="q", priority=5, now=4.0, worker="w1", lock=1, join=0, n=1, claim=1,
+        generation=0,
+    )  # fmt: skip
+    by_key = [each["Index Cond"] for each in found if each.get("Index Name") == "steps_pkey"]
+    assert len(by_key) == 2
+    assert all("(n = " in each for each in by_key), by_key

@@ -20,7 +20,7 @@ def test_what_a_body_says_is_heard_in_order_by_all_who_follow() -> None:
     go = threading.Event()
 
     def body() -> str:
-        assert go.wait(20)
+        assert go.wait(30)
         for n in range(100):
             current().say(f"{n};")
         return "over"

@@ -69,27 +69,27 @@ def cluster(tmp_path: Path, broker: Broker) -> Iterator[Cluster]:
 def test_retries_and_once_jobs_survive_a_broker_that_was_emptied(cluster: Cluster, broker: Broker) -> None:
     worker = cluster.worker("--beat", "--concurrency", "1")
     with cluster.orchestrator() as orch:
-        policy = RetryPolicy(3, delay=2.5, backoff=1, jitter=0)
-        retrying = orch.submit(bodies.third_time, "x", retry=policy)
-        job = orch.schedule(agent=bodies.echo, input="once", run_at=datetime.now(UTC) + timedelta(seconds=3))
-        wait_until(lambda: orch.status(retrying.id) is TaskStatus.RETRYING, 20, "the first failure")
-        wait_until(lambda: broker.held() == 0, 10, "no message that waits for its time")
+        policy = RetryPolicy(2, delay=8, jitter=0)
+        retrying = orch.submit(bodies.fails_first, "x", retry=policy)
+        job = orch.schedule(agent=bodies.echo, input="once", run_at=datetime.now(UTC) + timedelta(seconds=8))
+        wait_until(lambda: orch.status(retrying.id) is TaskStatus.RETRYING, 30, "the first failure")
+        wait_until(lambda: broker.held() == 0, 30, "no message that waits for its time")
         broker.empty()
         worker.kill9()
         assert orch.status(retrying.id) is TaskStatus.RETRYING
         cluster.worker("--beat", "--concurrency", "1")
         assert retrying.wait(30).output == "x"
-        assert retrying.attempts == 3
-        wait_until(job.runs, 20, "the firing")
-        assert [run.wait(20).output for run in job.runs()] == ["once"]
-        wait_until(lambda: broker.held() == 0, 10, "no message that is left")
+        assert retrying.attempts == 2
+        wait_until(job.runs, 30, "the firing")
+        assert [run.wait(30).output for run in job.runs()] == ["once"]
+        wait_until(lambda: broker.held() == 0, 30, "no message that is left")
 
 
 def test_a_firing_whose_message_was_lost_with_the_broker_runs(cluster: Cluster, broker: Broker) -> None:
     cluster.run(["beat"]).wait_for("ready.")
     with cluster.orchestrator() as orch:
         job = orch.schedule(agent=bodies.echo, input="x", run_at=datetime.now(UTC))
-        wait_until(lambda: broker.held() == 1, 10, "the message")
+        wait_until(lambda: broker.held() == 1, 30, "the message")
         broker.empty()
         assert broker.held() == 0
         cluster.worker("--concurrency", "1")

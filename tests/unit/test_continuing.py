@@ -1,310 +1,446 @@
-"""What a pool child goes on with by itself, decided without processes."""
+"""What a pool child goes on with by itself, and when it records, decided without processes; the store is a real one."""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from orchestra.engine.rows import StepRow
+from orchestra.engine.outcome import Done, Outcome, Raised
+from orchestra.errors import StoreUnavailable
+from orchestra.model.graph import StepOptions
 from orchestra.model.ids import MessageRef, StepRef
-from orchestra.model.status import TaskStatus
 from orchestra.runtime.board import At, Board
-from orchestra.runtime.continuing import CONTINUE_S, SHORT_S, Continuation, Durations
+from orchestra.runtime.continuing import CONTINUE_S, LATE_S, Continuation
+from orchestra.runtime.cycle import Cycle
+from orchestra.runtime.durations import SHORT_S
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded
+from orchestra.store.contract import Claimed, Dispatch, Refused
+from orchestra.store.memory.store import MemoryStore
+from orchestra.testing.clock import Clock
+from orchestra.testing.contract.desk import BOOM, Desk, graph
+from tests.recording import Recording
 
 REQUEST = {HEADER: 1, "timelimit": [None, None], "chain": None, "delivery_info": {"routing_key": "q"}}
 
 
 class Child:
-    """A child whose clock stands still, and whose bodies each hand on the same."""
+    """A child with its queue. Each body takes ``seconds``, and what ``during`` says happens while it runs."""
 
     def __init__(self) -> None:
-        self.now, self.leaving = 100.0, False
+        self.clock = Clock()
+        self.store = Recording(MemoryStore())
+        self.desk = Desk(self.store, self.clock)  # pyright: ignore[reportArgumentType]
+        self.cycle = Cycle(self.store, self, self.clock, "w1")  # pyright: ignore[reportArgumentType]
+        self.ahead: Claimed | None = None
+        self.stays, self.is_leaving, self.left = False, False, 0
         self.sent: list[Dispatch] = []
         self.ran: list[str] = []
+        self.queue: list[dict[str, Any]] = []
+        self.delivers = False
+        self.seconds = 0.0001
+        self.during: dict[str, Callable[[], object]] = {}
+        self.outcomes: dict[str, Outcome] = {}
         self.board = Board(2)
         self.board.may_continue = True
-        self.next: Sequence[Dispatch | None] = []
-        self.seconds = 0.001
-        self.queue: list[dict[str, Any]] = []
-        self.claims = False
-        self.boards: list[At | None] = []
-        """What the parent read while something was recorded."""
-        self.asked: list[Onward] = []
-        self.given_back = 0
-        self.continuation = Continuation(
-            self.board, 1, {"step": self.run}, self.sent.extend, self, lambda: self.leaving,
-            monotonic=lambda: self.now, give_back=self.give_back,
+        self.relief: Callable[[], object] | None = None
+        self.continuation = self.cycle.going_on = Continuation(
+            self.board, 1, {"task": self.run}, self, self, lambda: self.is_leaving,
+            monotonic=self.clock, later=self.later,
         )  # fmt: skip
 
-    def give_back(self) -> None:
-        self.given_back += 1
+    # --- what it is given ---------------------------------------------------------------------------------------
 
-    def take(self, queue: str) -> tuple[str, dict[str, Any]] | None:
+    def later(self, seconds: float, function: Callable[[], object]) -> None:
+        assert (seconds, self.relief) == (LATE_S, None)
+        self.relief = function
+
+    def insist(self, operation: Callable[[], object]) -> object:
+        try:
+            return operation()
+        except StoreUnavailable:
+            return operation()
+
+    def leave_place(self) -> None:
+        self.stays, self.left = False, self.left + 1
+
+    def check(self) -> None: ...
+
+    def publish(self, dispatches: Sequence[Dispatch], following: Sequence[object] = ()) -> None:
+        self.sent += dispatches
+        if self.delivers:
+            self.queue += [message(each.ref.step.run_id, each.ref.step.n) for each in dispatches]
+
+    def take(self, queue: str, most: int) -> Sequence[tuple[str, dict[str, Any]]]:
         assert queue == "q"
-        return ("key", self.queue.pop(0)) if self.queue else None
+        taken, self.queue = self.queue[:most], self.queue[most:]
+        return [("key", each) for each in taken]
 
     def put_back(self, key: str, message: Mapping[str, Any]) -> None:
         assert key == "key"
         self.queue.insert(0, dict(message))
 
+    # --- what it does -------------------------------------------------------------------------------------------
+
     def run(self, uuid: str, _args: object, _kwargs: object, request: dict[str, Any]) -> str:
+        """Be the tracer of a task: the hooks of Celery's, as the adapter has them."""
         assert request["id"] == uuid
         return self.body(uuid)
 
     def body(self, uuid: str) -> str:
-        self.ran.append(uuid)
-        following, self.next = self.next[:1], self.next[1:]
-        self.record([each for each in following if each is not None])
-        self.now += self.seconds
-        return f"answer of {uuid}"
+        message, (claimed, self.ahead) = MessageRef.parse(uuid), (self.ahead, None)
+        answer = self.cycle.claim(message) if claimed is None else claimed
+        if isinstance(answer, Refused):
+            return "refused"
+        assert answer.claim.ref == message
+        self.ran.append(answer.name)
+        self.clock.now += self.seconds
+        self.during.pop(answer.name, lambda: None)()
+        outcome = self.outcomes.pop(answer.name, Done("null"))
+        self.insist(lambda: self.cycle.finish(answer, outcome))
+        return f"answer of {answer.name}"
 
-    def record(self, handed_on: list[Dispatch]) -> None:
-        """Record the body that has just run, in a store that claims what it is asked to if ``claims``."""
-        onward = self.continuation.onward(claimed(), self.seconds, "w1")
-        self.asked += [] if onward is None else [onward]
-        recorded = Recorded(handed_on)
-        if self.claims and onward is not None:
-            self.boards.append(self.board.read(1))
-            split = onward.split("r", handed_on)
-            if split is not None:
-                recorded = Recorded(split[1], onward=(split[0], claimed(split[0].ref.step.n)))
-        self.sent += self.continuation.keep(claimed(), recorded, ())
+    def handle(self, run_id: str, n: int = 0, **request: Any) -> str:
+        """Be given the message of a step by the parent."""
+        uuid = f"{run_id}.{n}.0"
+        return self.continuation.trace(lambda *_: self.body(uuid), uuid, [], {}, {**REQUEST, "id": uuid, **request})
 
-    def handle(self, uuid: str = "message", **request: Any) -> Any:
-        return self.continuation.trace(lambda uuid, *_: self.body(uuid), uuid, [], {}, {**REQUEST, **request})
+    def learn(self, *agents: int, seconds: float = 0.0001) -> None:
+        """Let it be known how long calls take."""
+        self.seconds, before = seconds, self.seconds
+        for agent in agents:
+            self.handle(self.desk.create(graph([], s0={"agent": f"agent{agent}"})))
+        self.seconds = before
+        self.ran.clear()
+        self.sent.clear()
+        self.store.calls.clear()
+        self.left = 0
+
+    def statuses(self, run_id: str) -> str:
+        return self.desk.statuses(run_id)
 
 
-def claimed(n: int = 0) -> Claimed:
-    row = StepRow(n, "a", "a", "step", "pkg:f", TaskStatus.RUNNING, 5, "q", 0, "{}")
-    return Claimed(ClaimRef(MessageRef(StepRef("r", n), 0), 1), row, 0, 0)
+def message(run_id: str, n: int = 0, **headers: Any) -> dict[str, Any]:
+    """Return a message as it lies in Redis."""
+    about = {HEADER: 1, "id": f"{run_id}.{n}.0", "task": "task", "timelimit": [None, None], **headers}
+    return {"headers": about, "body": base64.b64encode(json.dumps([[], {}, {"chain": []}]).encode()).decode()}
 
 
-def dispatch(n: int, **other: Any) -> Dispatch:
-    about: dict[str, Any] = {"task": "step", "name": "f", "queue": "q", "priority": 5, "target": "pkg:f"}
-    return Dispatch(**{"ref": MessageRef(StepRef("r", n), 0), **about, **other})
+def wide(child: Child, width: int, **first: Any) -> str:
+    """Create a run with a step, many that wait for it, and one behind those; all but the first call the same."""
+    middle: dict[str, Any] = {f"s{n}": {"agent": "agent1"} for n in range(1, width + 2)}
+    return child.desk.create(graph([], *([0],) * width, range(1, width + 1), s0=first, **middle))
 
 
 @pytest.fixture
 def child() -> Child:
     made = Child()
-    made.handle("first")  # from now on it is known how long it takes
-    made.ran.clear()
-    made.asked.clear()
+    made.learn(0, 1, 2)
     return made
 
 
+# --- one after the other ----------------------------------------------------------------------------------------
+
+
 def test_it_goes_on_with_what_a_record_hands_on_and_answers_for_the_message(child: Child) -> None:
-    child.next = [dispatch(1), dispatch(2)]
-    assert child.handle() == "answer of message"
-    assert child.ran == ["message", "r.1.0", "r.2.0"]
-    assert child.sent == []
-    assert child.board.read(1) is None
-
-
-def test_one_is_kept_and_the_others_are_sent(child: Child) -> None:
-    child.record([dispatch(1), dispatch(2)])
-    assert child.sent == [dispatch(1), dispatch(2)]  # there is no message that it belongs to
-    child.sent.clear()
-    child.continuation.trace(lambda *_: child.record([dispatch(1), dispatch(2)]), "message", [], {}, dict(REQUEST))
-    assert (child.ran, child.sent) == (["r.1.0"], [dispatch(2)])
-
-
-def test_what_was_claimed_with_a_record_is_gone_on_with(child: Child) -> None:
-    child.claims, child.next = True, [dispatch(1), dispatch(2)]
-    assert child.handle() == "answer of message"
-    assert (child.ran, child.sent) == (["message", "r.1.0", "r.2.0"], [])
-    # Before each record the parent could read of which run another step may be claimed by now.
-    assert child.boards == [At("message", "r.0.0", "r")] * 3
-    assert child.board.read(1) is None
-
-
-def test_what_was_claimed_and_cannot_be_begun_is_given_back(child: Child) -> None:
-    child.claims, child.next = True, [dispatch(1, task="of the user's")]
-    before = child.given_back
-    child.handle()
-    assert (child.ran, child.sent, child.given_back) == (["message"], [], before + 1)
-
-
-def test_an_error_of_the_tracer_gives_back_what_was_claimed(child: Child) -> None:
-    def breaks(*_: Any) -> None:
-        child.record([dispatch(1)])
-        raise ValueError("boom")
-
-    child.claims, before = True, child.given_back
-    with pytest.raises(ValueError, match="boom"):
-        child.continuation.trace(breaks, "message", [], {}, dict(REQUEST))
-    assert (child.ran, child.given_back, child.board.read(1)) == ([], before + 1, None)
-
-
-def test_what_ends_the_process_leaves_the_board_to_the_parent(child: Child) -> None:
-    def ends(*_: Any) -> None:
-        child.record([dispatch(1)])
-        raise SystemExit
-
-    child.claims = True
-    with pytest.raises(SystemExit):
-        child.continuation.trace(ends, "message", [], {}, dict(REQUEST))
-    assert child.board.read(1) == At("message", "r.1.0")
+    run = child.desk.create(graph([], [0], [1]))
+    assert child.handle(run) == "answer of s0"
+    assert (child.ran, child.sent) == (["s0", "s1", "s2"], [])
+    assert child.store.calls == [("claim", 1), ("record", 1), ("record", 1), ("record", 1)]
+    assert (child.statuses(run), child.board.read(1), child.left) == ("CO CO CO", None, 1)
 
 
 @pytest.mark.parametrize(
     "other",
-    [
-        {"queue": "another"},
-        {"ref": MessageRef(StepRef("another", 0), 0)},
-        {"priority": 6},
-        {"timeout_s": 1.0},
-        {"task": "of the user's"},
-        {"target": "pkg:never_called"},
-    ],
+    [{"queue": "another"}, {"priority": 6}, {"timeout_s": 1.0}, {"agent": "never_called"}],
     ids=lambda other: next(iter(other)),
 )
 def test_what_does_not_fit_is_sent(child: Child, other: dict[str, Any]) -> None:
-    child.next = [dispatch(1, **other)]
-    child.handle()
-    assert (child.ran, child.sent) == (["message"], [dispatch(1, **other)])
-
-
-def test_better_priorities_fit(child: Child) -> None:
-    child.next = [dispatch(1, priority=1)]
-    child.handle()
-    assert child.ran == ["message", "r.1.0"]
+    fields = other if "agent" in other else {"options": StepOptions(**other)}
+    run = child.desk.create(graph([], [0], s1=fields))
+    child.handle(run)
+    assert (child.ran, [each.ref.step.n for each in child.sent]) == (["s0"], [1])
 
 
 def test_it_ends_after_a_while_and_begins_anew_with_the_next_message(child: Child) -> None:
+    child.learn(*[1] * 30, seconds=CONTINUE_S / 5.5)
     child.seconds = CONTINUE_S / 5.5
-    child.next = [dispatch(n) for n in range(1, 20)]
-    child.handle()
-    assert len(child.ran) == 7  # when the sixth is recorded, it is not over yet
-    assert [each.ref.step.n for each in child.sent] == [7]
-    child.handle("another")
-    assert len(child.ran) == 14
+    alike: dict[str, Any] = {f"s{n}": {"agent": "agent1"} for n in range(20)}
+    run = child.desk.create(graph([], *([n] for n in range(19)), **alike))
+    child.handle(run)
+    assert (len(child.ran), [each.ref.step.n for each in child.sent]) == (6, [6])
+    child.handle(run, 6)
+    assert len(child.ran) == 12
 
 
 def test_what_has_become_long_is_sent(child: Child) -> None:
-    child.seconds = SHORT_S * 6
-    child.handle()
-    child.seconds, child.next = 0.001, [dispatch(1)]
-    child.handle()
-    assert child.ran == ["message", "message"]
+    child.learn(1, seconds=SHORT_S * 6)
+    run = child.desk.create(graph([], [0]))
+    child.handle(run)
+    assert (child.ran, len(child.sent)) == (["s0"], 1)
 
 
 @pytest.mark.parametrize("why", ["leaving", "closed", "limit"])
-def test_nothing_is_kept_when_the_parent_has_to_know(child: Child, why: str) -> None:
-    child.next = [dispatch(1)]
-    child.leaving = why == "leaving"
+def test_nothing_is_gone_on_with_when_the_parent_has_to_know(child: Child, why: str) -> None:
+    run = child.desk.create(graph([], [0]))
+    child.is_leaving = why == "leaving"
     child.board.may_continue = why != "closed"
-    child.handle(timelimit=[5.0, None] if why == "limit" else [None, None])
-    assert (child.ran, child.sent) == (["message"], [dispatch(1)])
+    child.handle(run, timelimit=[5.0, None] if why == "limit" else [None, None])
+    assert (child.ran, len(child.sent)) == (["s0"], 1)
 
 
 def test_an_id_that_the_board_has_no_room_for_goes_to_the_broker(child: Child) -> None:
-    child.next = [dispatch(1)]
-    child.handle("x" * 300)
-    assert (child.ran, child.sent) == (["x" * 300], [dispatch(1)])
+    run = child.desk.create(graph([], [0]), id="x" * 2100)
+    child.handle(run)
+    assert (child.ran, len(child.sent)) == (["s0"], 1)
 
 
-def message_of(n: int) -> MessageRef:
-    return MessageRef(StepRef("r", n), 0)
+def test_what_is_carried_by_a_task_that_it_has_no_tracer_for_is_given_back(child: Child) -> None:
+    run = child.desk.create(graph([], [0]))
+    child.continuation._traces = {}  # pyright: ignore[reportPrivateUsage]
+    child.handle(run)
+    assert (child.ran, child.statuses(run), len(child.sent)) == (["s0"], "CO QU", 1)
 
 
-def message(n: int, **headers: Any) -> dict[str, Any]:
-    """Return a message as it lies in Redis."""
-    about = {HEADER: 1, "id": f"r.{n}.0", "task": "step", "timelimit": [None, None], **headers}
-    return {"headers": about, "body": base64.b64encode(json.dumps([[], {}, {"chain": ["rest"]}]).encode()).decode()}
+# --- several at a time ------------------------------------------------------------------------------------------
 
 
-def test_what_waits_in_its_queue_is_taken_behind_what_is_kept(child: Child) -> None:
-    child.queue, child.next = [message(7), message(8)], [dispatch(1)]
-    child.handle()
-    assert child.ran == ["message", "r.1.0", "r.7.0", "r.8.0"]
+def test_very_short_steps_are_claimed_and_recorded_several_at_a_time(child: Child) -> None:
+    run, child.delivers = wide(child, 40), True
+    child.handle(run)
+    assert child.statuses(run) == " ".join(["CO"] * 42)
+    assert len(child.ran) == len(set(child.ran)) == 42
+    # The first; 16 with it, which are recorded with claims of 16 that wait; then of 8, and of what joins them.
+    assert len(child.store.calls) <= 7, child.store.calls
 
 
-def test_a_message_that_waits_is_taken_before_the_record_once_nothing_is_handed_on(child: Child) -> None:
-    child.queue = [message(n) for n in range(5, 9)]
-    child.handle()
-    assert child.ran == ["message", "r.5.0", "r.6.0", "r.7.0", "r.8.0"]
-    assert [each.message for each in child.asked] == [None, message_of(6), message_of(7), message_of(8), None]
+def test_no_more_are_taken_than_take_a_few_milliseconds(child: Child) -> None:
+    child.learn(*[1] * 30, seconds=0.002)
+    child.seconds = 0.002
+    first, *others = singles(child, 9)
+    child.queue = [message(run) for run in others]
+    child.handle(first)
+    assert (len(child.ran), max(number for _name, number in child.store.calls)) == (9, 4)  # 2 records, 2 claims
 
 
-def test_what_is_handed_on_comes_before_messages_again(child: Child) -> None:
-    child.queue, child.next = [message(n) for n in range(5, 8)], [None, dispatch(1), dispatch(2)]
-    child.handle()
-    # A message was in hand when the first was handed on.
-    assert (child.ran, child.sent) == (["message", "r.5.0", "r.6.0", "r.2.0", "r.7.0"], [dispatch(1)])
+def test_what_is_in_hand_for_too_long_is_given_back_although_each_is_short(child: Child) -> None:
+    child.seconds = LATE_S / 3.5
+    run = wide(child, 14)
+    child.handle(run)
+    assert child.ran == ["s0", "s1", "s2", "s3", "s4"]
+    assert (child.statuses(run).split()[:5], "RU" in child.statuses(run)) == (["CO"] * 5, False)
+    assert len(child.sent) == 10
+
+
+def test_the_parent_can_read_what_it_holds(child: Child) -> None:
+    run, seen = wide(child, 14), list[tuple[At | None, set[str]]]()
+
+    def look() -> None:
+        held = {claim.ref.celery_id for claim in child.desk.store.held("w1")}
+        seen.append((child.board.read(1), held))
+
+    child.during["s6"] = look
+    child.handle(run)
+    ((at, held),) = seen
+    assert at is not None
+    assert (at.message, at.step, len(held)) == (f"{run}.0.0", f"{run}.6.0", 14)
+    assert {at.step, *at.hand} == held
+
+
+def test_a_body_that_takes_long_keeps_nobody_waiting(child: Child) -> None:
+    run, found = wide(child, 14), list[str]()
+
+    def meanwhile() -> None:
+        child.clock.now += LATE_S + 0.001
+        assert child.relief is not None
+        relief, child.relief = child.relief, None
+        relief()
+        found.append(child.statuses(run))
+
+    child.during["s5"] = meanwhile
+    child.handle(run)
+    (statuses,) = found
+    before, own, behind = statuses.split()[:5], statuses.split()[5], statuses.split()[6:15]
+    assert (set(before), own, set(behind)) == ({"CO"}, "RU", {"QU"})
+    given_back = [each.ref.step.n for each in child.sent]
+    assert (given_back[0], len(given_back) >= 2) == (6, True)
+    assert child.desk.store.step(StepRef(run, 6)).crashes == 0  # pyright: ignore[reportOptionalMemberAccess]
+    assert child.statuses(run).split()[5] == "CO"
+    assert child.board.read(1) is None
+
+
+def test_a_body_that_does_not_take_long_is_left_alone(child: Child) -> None:
+    run, found = wide(child, 14), list[str]()
+
+    def meanwhile() -> None:
+        assert child.relief is not None
+        relief, child.relief = child.relief, None
+        relief()
+        assert child.relief is not None  # it looks again
+        found.append(child.statuses(run))
+
+    child.during["s5"] = meanwhile
+    child.handle(run)
+    assert "RU" in found[0].split()[:5]
+    assert (child.statuses(run), child.sent) == (" ".join(["CO"] * 16), [])
+
+
+def test_what_fails_is_recorded_at_once_with_what_had_ended(child: Child) -> None:
+    run, found = wide(child, 14), list[str]()
+    child.outcomes["s4"] = Raised(BOOM)
+    child.during["s5"] = lambda: found.append(child.statuses(run))
+    child.handle(run)
+    assert (child.statuses(run).split()[4], "RU" in child.statuses(run)) == ("FA", False)
+    assert not found or found[0].split()[:5] == ["CO", "CO", "CO", "CO", "FA"]
+
+
+def test_a_large_output_is_recorded_at_once(child: Child) -> None:
+    run, found = wide(child, 14), list[str]()
+    child.outcomes["s4"] = Done(json.dumps("x" * 20_000))
+    child.during["s5"] = lambda: found.append(child.statuses(run))
+    child.handle(run)
+    assert found[0].split()[:5] == ["CO"] * 5
+
+
+def test_a_suspect_is_begun_when_everything_else_is_recorded(child: Child) -> None:
+    first, *others = singles(child, 6)
+    suspect = child.desk.single(agent="agent1")
+    for _ in range(2):
+        claimed = child.desk.claim(suspect, 0)
+        child.desk.store.vanish(claimed.claim, "its worker died", child.clock())
+    child.queue = [message(run) for run in (others[0], suspect, *others[1:])]
+    child.during["s0"] = lambda: None
+    found: list[set[str]] = []
+    run_body = child.body
+
+    def body(uuid: str) -> str:
+        if uuid.startswith(suspect):
+            found.append({child.statuses(run) for run in (first, *others)})
+        return run_body(uuid)
+
+    child.body = body
+    child.handle(first)
+    assert (found, child.statuses(suspect)) == ([{"CO"}], "CO")
+
+
+def test_an_error_of_the_tracer_records_what_has_ended_and_gives_back_what_has_not_begun(child: Child) -> None:
+    run = wide(child, 14)
+
+    def breaks() -> None:
+        raise ValueError("boom")
+
+    child.during["s5"] = breaks
+    with pytest.raises(ValueError, match="boom"):
+        child.handle(run)
+    statuses = child.statuses(run).split()
+    assert (statuses[:5], set(statuses[6:15])) == (["CO"] * 5, {"QU"})
+    assert (child.board.read(1), child.left) == (None, 1)
+
+
+def test_what_ends_the_process_leaves_its_own_step_to_the_parent(child: Child) -> None:
+    run = wide(child, 14)
+
+    def ends() -> None:
+        raise SystemExit
+
+    child.during["s5"] = ends
+    with pytest.raises(SystemExit):
+        child.handle(run)
+    statuses = child.statuses(run).split()
+    assert (statuses[:5], statuses[5], set(statuses[6:15])) == (["CO"] * 5, "RU", {"QU"})
+    at = child.board.read(1)
+    assert at is not None
+    assert (at.message, at.step) == (f"{run}.0.0", f"{run}.5.0")
+
+
+def test_who_is_told_to_go_gives_back_what_has_not_begun(child: Child) -> None:
+    run = wide(child, 14)
+
+    def told() -> None:
+        child.is_leaving = True
+
+    child.during["s5"] = told
+    child.handle(run)
+    statuses = child.statuses(run).split()
+    assert (set(statuses[:6]), set(statuses[6:15])) == ({"CO"}, {"QU"})
+
+
+def test_a_store_that_is_away_for_a_moment_loses_nothing(child: Child) -> None:
+    run = wide(child, 14)
+
+    def away() -> None:
+        child.store.away = 1
+
+    for name in ("s0", "s2", "s6", "s14"):
+        child.during[name] = away
+    child.handle(run)
+    assert (child.statuses(run), len(child.ran)) == (" ".join(["CO"] * 16), 16)
+
+
+# --- messages ---------------------------------------------------------------------------------------------------
+
+
+def singles(child: Child, count: int) -> list[str]:
+    return [child.desk.create(graph([], s0={"agent": "agent1"})) for _ in range(count)]
+
+
+def test_messages_that_wait_are_taken_and_claimed_with_the_records_before_them(child: Child) -> None:
+    first, *others = singles(child, 30)
+    child.queue = [message(run) for run in others]
+    child.handle(first)
+    assert {child.statuses(run) for run in (first, *others)} == {"CO"}
+    assert (len(child.ran), child.queue, child.sent) == (30, [], [])
+    assert len(child.store.calls) < 10, child.store.calls
+
+
+def test_doubles_are_run_once(child: Child) -> None:
+    first, *others = singles(child, 8)
+    child.queue = [message(run) for run in others for _ in range(2)]
+    child.handle(first)
+    assert (len(child.ran), {child.statuses(run) for run in others}) == (8, {"CO"})
 
 
 @pytest.mark.parametrize(
     "headers",
-    [{HEADER: 0}, {"timelimit": [3, None]}, {"task": "another"}, {"id": "y" * 300}],
+    [{HEADER: 0}, {"timelimit": [3, None]}, {"task": "another"}, {"id": "y" * 2100}],
     ids=lambda each: str(each)[:20],
 )
-def test_what_the_parent_has_to_see_is_put_back(child: Child, headers: dict[str, Any]) -> None:
-    child.queue = [message(7, **headers), message(8)]
-    child.handle()
-    assert child.ran == ["message"]
-    assert child.queue == [message(7, **headers), message(8)]
+def test_what_the_parent_has_to_see_is_put_back_with_what_is_behind_it(child: Child, headers: dict[str, Any]) -> None:
+    first, second, third = singles(child, 3)
+    child.queue = [message(second, **headers), message(third)]
+    child.handle(first)
+    assert len(child.ran) == 1
+    assert child.queue == [message(second, **headers), message(third)]
+
+
+def test_what_is_handed_on_comes_before_messages(child: Child) -> None:
+    run = child.desk.create(graph([], [0]))
+    (other,) = singles(child, 1)
+    child.queue = [message(other)]
+    child.handle(run)
+    assert child.ran == ["s0", "s1", "s0"]
 
 
 def test_nothing_is_taken_when_its_time_is_over(child: Child) -> None:
-    child.queue, child.seconds = [message(7)], CONTINUE_S
-    child.handle()
-    assert (child.ran, child.queue) == (["message"], [message(7)])
+    first, second = singles(child, 2)
+    child.queue, child.seconds = [message(second)], CONTINUE_S
+    child.handle(first)
+    assert (len(child.ran), len(child.queue)) == (1, 1)
 
 
-def test_the_parent_reads_what_each_child_is_at() -> None:
-    board = Board(2)
-    assert [board.place(index) for index in (None, 0, 1, 2)] == [None, 1, 2, None]
-    board.write(1, "m1", "s1")
-    board.write(2, "m2", "s2")
-    board.write(1, "m1", "s1a")
-    assert board.has_room_for("m1", "s1")
-    assert not board.has_room_for("m1", "s" * 251)
-    assert board.has_room_for("m1", "s" * 250)
-    assert (board.read(1), board.read(2)) == (At("m1", "s1a"), At("m2", "s2"))
-    board.write(1, "m1", "s" * 250)
-    board.write(2, "m2", "s2", "run")
-    assert (board.read(1), board.read(2)) == (At("m1", "s" * 250), At("m2", "s2", "run"))
-    board.clear(1)
-    assert (board.read(1), board.step_at("m1"), board.step_at("m2")) == (None, "m1", "s2")
+def test_messages_wait_again_when_the_store_is_away(child: Child) -> None:
+    first, *others = singles(child, 9)
+    child.queue = [message(run) for run in others]
+    child.handle(first)
+    first, *others = singles(child, 9)
+    child.queue = [message(run) for run in others]
 
+    def away() -> None:
+        child.store.away = 2
 
-def test_two_children_with_the_same_message_are_not_taken_for_each_other() -> None:
-    board = Board(2)
-    board.write(1, "r.1.0", "r.1.0")
-    board.write(2, "r.1.0", "r.1.0")
-    assert board.step_at("r.1.0") == "r.1.0"
-    board.write(2, "r.1.0", "r.5.0")
-    assert board.step_at("r.1.0") is None
-    assert all(board.may_be_at("r.1.0", MessageRef(StepRef("r", n), 0)) for n in (1, 5))
-    assert not board.may_be_at("r.1.0", MessageRef(StepRef("r", 6), 0))
-
-
-def test_a_child_is_at_its_message_at_what_it_goes_on_with_and_at_what_it_may_have_claimed() -> None:
-    board, step, other = Board(1), MessageRef(StepRef("r", 1), 0), MessageRef(StepRef("other", 1), 0)
-    assert board.may_be_at("r.1.0", step)
-    board.write(1, "message", "r.1.0")
-    assert board.may_be_at("message", step)
-    board.write(1, "message", "r.0.0")
-    assert not board.may_be_at("message", step)
-    board.write(1, "message", "r.0.0", "r")
-    assert board.may_be_at("message", step)
-    assert not board.may_be_at("message", other)
-
-
-def test_durations_follow_what_is_measured_and_are_bounded() -> None:
-    durations = Durations()
-    assert not durations.is_short("f")
-    durations.note("f", 0.1)
-    assert not durations.is_short("f")
-    for _ in range(20):
-        durations.note("f", 0.001)
-    assert durations.is_short("f")
-    assert durations.short() == {"f"}
-    for n in range(1001):
-        durations.note(f"g{n}", 0.001)
-    assert not durations.is_short("f")
+    child.ran.clear()
+    child.during["s0"] = away
+    with pytest.raises(StoreUnavailable):
+        child.handle(first)
+    assert (len(child.ran), len(child.queue)) == (1, 8)

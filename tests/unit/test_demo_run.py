@@ -1,6 +1,5 @@
 """The demo's run: progress, summary, and the worker processes that it starts and stops."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -178,9 +177,7 @@ def test_a_worker_that_ends_at_once_is_reported_with_its_log(tmp_path: Path) -> 
 
 def test_a_worker_that_ignores_the_request_to_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleets, "GRACE_S", 0.2)
-    begin = time.monotonic()
     with Fleet(["sh", "-c", "trap '' TERM; echo is ready; while :; do sleep 1; done"], {}, tmp_path) as fleet:
         worker = fleet.start()
         fleet.wait_ready()
     assert not worker.running
-    assert time.monotonic() - begin < 5

@@ -22,7 +22,7 @@ from orchestra.model.event import (
     position,
 )
 
-LONG_S = 10
+LONG_S = 30
 
 
 # Types and patterns

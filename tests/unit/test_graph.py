@@ -108,7 +108,7 @@ def test_two_threads_build_their_own_workflows() -> None:
     def build(label: str) -> None:
         def flow() -> None:
             make(label)
-            barrier.wait(5)
+            barrier.wait(30)
             make(label)
 
         built[label] = graph(flow)
@@ -117,7 +117,7 @@ def test_two_threads_build_their_own_workflows() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert {label: [list(step.args) for step in whole.steps] for label, whole in built.items()} == {
         "a": [["a"], ["a"]], "b": [["b"], ["b"]],
     }  # fmt: skip

@@ -10,7 +10,7 @@ from orchestra.engine.outcome import Completed
 from orchestra.errors import StoreUnavailable
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.runtime.grouping import GroupingStore
-from orchestra.store.contract import Claimed, Recorded, Refused, Store, ToClaim, ToRecord
+from orchestra.store.contract import Claimed, Onward, Recorded, Refused, Store, ToClaim, ToRecord
 from orchestra.store.memory.store import MemoryStore
 from orchestra.testing.clock import Clock
 from orchestra.testing.contract.desk import Desk, graph
@@ -31,9 +31,11 @@ class SlowStore(MemoryStore):
         self._take(1)
         return super().claim(message, worker, now)
 
-    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+    def together(
+        self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None = None
+    ) -> list[Claimed | Refused | Recorded | None]:
         self._take(len(wanted))
-        return super().together(wanted)
+        return super().together(wanted, onward)
 
     def _take(self, size: int) -> None:
         self.sizes.append(size)
@@ -118,3 +120,59 @@ def test_the_error_of_one_is_that_of_nobody_else(
     assert isinstance(bad.exception(30), TypeError)
     assert isinstance(good.result(30), Claimed)
     assert store.sizes == [1, 2, 1, 1]
+
+
+def test_who_records_and_claims_at_once_shares_as_well(
+    store: SlowStore, grouping: Store, threads: ThreadPoolExecutor
+) -> None:
+    wanted = refs(store, 90)
+    store.go_on.set()
+    held = [claimed_of(grouping, each) for each in wanted[:40]]
+    store.go_on.clear()
+    store.began.clear()
+    pairs = [
+        [ToRecord(each.claim, Completed("null"), 2.0), ToClaim(following, "w1", 2.0)]
+        for each, following in zip(held, wanted[40:], strict=False)
+    ]
+    found = [each.result(30) for each in together_all(store, grouping, threads, [(pair, None) for pair in pairs])]
+    assert all(isinstance(recorded, Recorded) for recorded, _ in found)
+    assert [each.claim.ref for _, each in found if isinstance(each, Claimed)] == wanted[40:80]
+    assert store.sizes[40:] == [2, 64, 14]
+
+
+def test_what_is_gone_on_with_is_shared_among_those_who_wish_for_it(
+    store: SlowStore, grouping: Store, threads: ThreadPoolExecutor
+) -> None:
+    """The last of three records hands on two steps, and the others none."""
+    run_id = Desk(store, Clock()).create(graph([], [], [], [0, 1], [0, 1]))
+    store.go_on.set()
+    held = [claimed_of(grouping, MessageRef(StepRef(run_id, n), 0)) for n in range(3)]
+    store.go_on.clear()
+    store.began.clear()
+    wish = Onward("w1", held[0].row.queue, held[0].row.priority, frozenset(f"m:agent{n}" for n in range(5)))
+    records = [ToRecord(held[at].claim, Completed("null"), 2.0) for at in (2, 0, 1)]
+    found = [each.result(30) for each in together_all(store, grouping, threads, [([each], wish) for each in records])]
+    onwards = [[claimed.claim.ref.step.n for _, claimed in recorded.onward] for (recorded,) in found]  # type: ignore[union-attr]
+    assert sorted(onwards) == [[], [3], [4]]
+    assert onwards[0] == []
+
+
+def claimed_of(grouping: Store, ref: MessageRef) -> Claimed:
+    answer = grouping.claim(ref, "w1", 1.0)
+    assert isinstance(answer, Claimed)
+    return answer
+
+
+def together_all(
+    store: SlowStore,
+    grouping: Store,
+    threads: ThreadPoolExecutor,
+    wishes: Sequence[tuple[Sequence[ToClaim | ToRecord], Onward | None]],
+) -> list[Future[list[Claimed | Refused | Recorded | None]]]:
+    """Let one ask, then the others come, each on a thread."""
+    first = threads.submit(grouping.together, *wishes[0])
+    assert store.began.wait(30)
+    others = [threads.submit(grouping.together, *each) for each in wishes[1:]]
+    wait_until(lambda: len(grouping._next) == len(others), 30, "all to wait")  # type: ignore[attr-defined]
+    store.go_on.set()
+    return [first, *others]

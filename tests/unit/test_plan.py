@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra import Task, Workflow, task, workflow
 from orchestra.engine.plan import SEGMENT, Plan, StepInput, plan
+from orchestra.engine.ranks import UNIT
 from orchestra.errors import CyclicDependency
 from orchestra.runtime.registry import Registry
 
@@ -78,7 +79,7 @@ def test_a_full_graph_of_ten_layers_of_two_hundred_is_nine_joins_and_quickly_com
     print(f"10 × 200 compiled in {time.perf_counter() - started:.2f} s")
     assert len(full.joins) == 9
     assert all(len(join.parts) == len(join.bodies) == 200 for join in full.joins)
-    assert [full.steps[n].rank for n in (0, 200, 1999)] == [10, 9, 1]
+    assert [full.steps[n].rank for n in (0, 200, 1999)] == [10 * UNIT, 9 * UNIT, UNIT]
 
 
 def test_numbers_keep_the_order_as_written_among_those_that_are_ready() -> None:
@@ -170,7 +171,7 @@ def test_any_graph_without_cycles_keeps_its_edges_and_its_invariants(after: list
         assert all(n < step.n for n in parts)  # rows are locked in the order of numbers
         assert all(step.n in whole.joins[j].parts for j in step.feeds)
         behind = [steps[body].rank for j in step.feeds for body in whole.joins[j].bodies]
-        assert step.rank == 1 + max(behind, default=0)
+        assert step.rank == UNIT + max(behind, default=0)
     assert len({join.parts for join in whole.joins}) == len(whole.joins)
     linked = [n for step in steps for n in step.chain]
     assert len(linked) == len(set(linked))

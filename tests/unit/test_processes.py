@@ -31,7 +31,7 @@ def test_killing_takes_the_children_along(tmp_path: Path) -> None:
         process.wait_for(r"child ")
         child = int(process.output.split()[1])
         process.kill9()
-        wait_until(lambda: not lives(child), 5, "the child's end")
+        wait_until(lambda: not lives(child), 30, "the child's end")
     assert process.popen.returncode == -9
 
 
@@ -48,4 +48,4 @@ def test_leaving_the_context_stops_the_command_and_its_children(tmp_path: Path) 
         process.wait_for("\n")
         child = int(process.output)
     assert not process.alive
-    wait_until(lambda: not lives(child), 5, "the child's end")
+    wait_until(lambda: not lives(child), 30, "the child's end")

@@ -75,7 +75,7 @@ def test_a_state_file_is_embedded_whatever_the_variables_say(monkeypatch: pytest
     monkeypatch.setenv("ORCHESTRA_BROKER", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("ORCHESTRA_STORE", "sqlite:///elsewhere.db")
     with Orchestrator(state_file=tmp_path / "state.db") as orch:
-        assert orch.submit(len, "abc").wait(10).output == 3
+        assert orch.submit(len, "abc").wait(30).output == 3
     assert [path.name for path in tmp_path.glob("*.db")] == ["state.db"]
 
 

@@ -68,7 +68,7 @@ def test_a_child_tells_by_itself_what_it_has_measured() -> None:
         relay.drain()
         return counted(tally) == 1
 
-    wait_until(heard, 20, "the child to tell")
+    wait_until(heard, 30, "the child to tell")
     os.write(over[1], b"x")
     os.waitpid(pid, 0)
     relay.close()

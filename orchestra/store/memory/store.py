@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice, takewhile
 from operator import itemgetter
+from typing import cast
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change
@@ -19,6 +20,7 @@ from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, Step
 from orchestra.model.status import TaskStatus
 from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
+    MOST_LEARNED,
     WINDOW,
     Backlog,
     Census,
@@ -40,6 +42,7 @@ from orchestra.store.contract import (
 )
 from orchestra.store.effects import fill
 from orchestra.store.entries import events_of
+from orchestra.store.learning import took
 from orchestra.store.memory.tables import Run, Tables
 from orchestra.store.memory.transaction import MemoryTransaction
 from orchestra.store.window import LiveWindow, steps_of
@@ -113,14 +116,18 @@ class MemoryStore:
             return tx.reserve(run_id, steps, joins)
 
     def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
+        if onward is not None:
+            return cast("Recorded | None", self.together([ToRecord(claim, change, now)], onward)[0])
         window = self._window.at(now)
         with self._transaction() as tx:
-            return transitions.record(tx, claim, change, window, now, onward)
+            return transitions.record(tx, claim, change, window, now)
 
-    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+    def together(
+        self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None = None
+    ) -> list[Claimed | Refused | Recorded | None]:
         window = self._window.at(wanted[0].now)
         with self._transaction() as tx:
-            return transitions.together(lambda: tx, wanted, window)
+            return transitions.together(lambda: tx, wanted, window, onward)
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         window = self._window.at(now)
@@ -285,6 +292,9 @@ class MemoryStore:
 
     # --- workers ------------------------------------------------------------------------------------------------
 
+    def note_body(self, seconds: float) -> None:
+        self._window.note(seconds)
+
     def renew(self, lease: Lease) -> None:
         with self._reading() as tables:
             tables.leases[lease.incarnation] = lease
@@ -378,6 +388,16 @@ class MemoryStore:
             run = tables.runs.get(run_id)
             numbered = [] if run is None else sorted(run.steps.items())
             return predecessors((n, step.row.waits_for, step.feeds) for n, step in numbered)
+
+    def durations(self, name: str) -> Mapping[str, float]:
+        with self._reading() as tables:
+            run = tables.completed_last(name)
+            steps = [] if run is None else [run.steps[n] for n in sorted(run.steps) if n < MOST_LEARNED]
+            return took(
+                (step.row.name, step.started_at, step.completed_at)
+                for step in steps
+                if step.status is TaskStatus.COMPLETED and step.parent is None
+            )
 
     def open_queues(self) -> list[str]:
         with self._reading() as tables:

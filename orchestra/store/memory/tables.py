@@ -377,6 +377,12 @@ class Tables:
                 kept.append(row)
         self.events[:seen] = kept
 
+    def completed_last(self, name: str) -> Run | None:
+        """Return the run of a workflow that completed last."""
+        of_name = (run for run in self.runs.values() if run.new.name == name and not run.new.single)
+        completed = (run for run in of_name if run.status is WorkflowStatus.COMPLETED)
+        return max(completed, key=lambda run: run.completed_at or 0.0, default=None)
+
     def runs_backwards(self) -> Iterator[Run]:
         """Give all runs, newest first."""
         return reversed(self.by_age)

@@ -1,8 +1,7 @@
 """Connection: commands and functions on pooled connections, tried again while the server is away.
 
-Commands go over redis-py's connections directly: what its client adds to each call (metrics, retries, checks of idle
-connections) would cost more than the server does. A command may reach the server twice, when its answer was lost;
-functions know by a token, or by what they find, that they have done it before.
+A command may reach the server twice, when its answer was lost; functions know by a token, or by what they find, that
+they have done it before.
 """
 
 import os
@@ -21,6 +20,7 @@ from redis.retry import Retry
 
 from orchestra.errors import SettingsError, StoreUnavailable
 from orchestra.store.redis.library import library
+from orchestra.store.redis.wire import Wire, packed
 
 PATIENCE_S = 10.0
 """How long an operation is tried again before the store counts as away."""
@@ -80,6 +80,7 @@ class Connection:
             )
         except ValueError as error:
             raise SettingsError(f"store={self.url!r} is not possible: {error}") from None
+        self._errors = encoding_errors
         self._library, self._text = library()
         self._closed = False
         self._begin()
@@ -124,7 +125,9 @@ class Connection:
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
             self._wait(waits, error)
         except exceptions.ResponseError as error:
-            if "already exists" not in str(error):
+            if str(error).startswith(_PASSING):
+                self._wait(waits, error)
+            elif "already exists" not in str(error):
                 raise SettingsError(
                     f"store {self.url}: functions cannot be loaded: {error}; it must be Redis 7.0, Valkey 7.2 or newer,"
                     " and its user must be allowed FUNCTION LOAD and FCALL"
@@ -145,7 +148,7 @@ class Connection:
         # A forked child leaves its parent's connections alone; they are kept so that nothing closes them.
         self._inherited: object = getattr(self, "_idle", None)
         self._pid = os.getpid()
-        self._idle: deque[Any] = deque()
+        self._idle: deque[Wire] = deque()
         self._process = secrets.token_urlsafe(4)
         self._calls = count()
 
@@ -154,31 +157,37 @@ class Connection:
             raise StoreUnavailable(self.url, "it was closed")
         if self._pid != os.getpid():
             self._begin()
-        idle = self._idle
+        data, wire = packed(args, self._errors), None
         try:
-            connection = idle.pop()
-        except IndexError:
-            connection = self.another()
-        try:
-            connection.send_command(*args)
-            answer = connection.read_response()
+            wire = self._wire()
+            wire.send(data)
+            answer = wire.receive()
         except exceptions.ResponseError as error:
+            assert wire is not None
             if isinstance(error, exceptions.ReadOnlyError):
-                connection.disconnect()  # it was the primary once; the name may lead to another server by now
-            idle.append(connection)
+                wire.close()  # it was the primary once; the name may lead to another server by now
+            else:
+                self._idle.append(wire)
             raise
         except BaseException as error:
-            connection.disconnect()  # whatever it still brings belongs to nobody
-            if isinstance(error, exceptions.ConnectionError):
+            if wire is not None:
+                wire.close()  # whatever it still brings belongs to nobody
+            if isinstance(error, (exceptions.ConnectionError, ConnectionError)):
                 self._drop_idle()  # a server that has gone has gone for all of them
             raise
-        idle.append(connection)
+        self._idle.append(wire)
         return answer
+
+    def _wire(self) -> Wire:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Wire(self.another(), self._errors)
 
     def _drop_idle(self) -> None:
         with suppress(IndexError):  # other threads take from it, too
             while True:
-                self._idle.pop().disconnect()
+                self._idle.pop().close()
 
     def _waits(self, patience_s: float) -> Iterator[float]:
         until = time.monotonic() + patience_s

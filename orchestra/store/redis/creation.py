@@ -12,6 +12,10 @@ SLICE = 500
 """How many steps one call writes at most."""
 
 
+_EVENTS_OF_ONE = '[["task.submitted",[0],{}],["task.queued",[0],{}]]'
+_JSON = {True: "true", False: "false"}
+
+
 @dataclass(frozen=True, slots=True)
 class Addition:
     """Steps and joins that are added to a run."""
@@ -97,6 +101,25 @@ class Creation:
 
 def creation(run: NewRun, now: float) -> Creation:
     """Return what is written of a new run."""
+    timed = run.deadline is not None or run.expires_at is not None
+    if run.single and run.job_id is None and not timed:
+        return _creation_of_one(run, now)
+    return creation_of_any(run, now)
+
+
+def _creation_of_one(run: NewRun, now: float) -> Creation:
+    """Return the same for a task that was submitted alone: most of it is known beforehand."""
+    (step,), _joins = rows(run.plan)
+    created = text_of(now)
+    at = f'["RUNNING",true,{_JSON[run.plan.on_failure == "continue"]},1,false,false,1,0,"",false,false,"{created}"]'
+    queue = encoded(step.queue)
+    ready, opened = f"[[{queue},{step.priority},{step.rank},[0]]]", f"[[{queue},1]]"
+    head = [_EVENTS_OF_ONE, at, run_text(run, now), encoded(run.plan.result), created, "1", ready, opened, "[]"]
+    return Creation(run, head, (), list(_fields(step, created, {})))
+
+
+def creation_of_any(run: NewRun, now: float) -> Creation:
+    """Return what is written of a new run of any shape."""
     steps, joins = rows(run.plan)
     added = addition(steps, joins, now, keyed=not run.single)
     remaining = sum(is_last(step.feeds) for step in steps)

@@ -24,11 +24,11 @@ _SHARED = (
 )
 """What operations are made of, in the order in which it builds on each other."""
 _OPERATIONS = (
-    "create", "stage_run", "stage_parts", "claim", "record", "record_onward", "together", "cancel", "due", "refill",
+    "create", "stage_run", "stage_parts", "claim", "record", "together", "cancel", "due", "refill",
     "resend", "announce", "emit",
     "release_lease", "reserve", "prune", "prune_loose", "prunable", "count_steps", "orphans", "read_steps", "counts",
-    "find_step", "list_runs", "depth", "backlog", "read_log", "events_of_run", "save_checkpoint", "run_checkpoints",
-    "tell", "put_job", "delete_job", "read_jobs", "due_jobs", "fire", "take_cursor", "move_cursor",
+    "find_step", "durations", "list_runs", "depth", "backlog", "read_log", "events_of_run", "save_checkpoint",
+    "run_checkpoints", "tell", "put_job", "delete_job", "read_jobs", "due_jobs", "fire", "take_cursor", "move_cursor",
     "pause", "resume", "retry", "fork",
 )  # fmt: skip
 

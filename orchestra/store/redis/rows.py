@@ -16,10 +16,12 @@ from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Lease, NewRun
 from orchestra.store.entries import events_of as events_of_entries
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 
 def encoded(value: object) -> str:
     """Return compact JSON text."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def text_of(value: float | int) -> str:
@@ -126,6 +128,13 @@ def record_of(ref: StepRef, state: str, facts: str, output: str | None, error: s
         claims, attempts, crashes, generation, output, error_of(error), worker or None, float(created), _time(due),
         _time(started), _time(ended), _none(parent),
     )  # fmt: skip
+
+
+def span_of(state: str, facts: str) -> tuple[str, float | None, float | None]:
+    """Return the name of a step, when it was started and when it ended; no times of a part of another."""
+    name, _key, _queue, _priority, _rank, _created, _feeds, parent, *_rest = json.loads(facts)
+    started, ended = json.loads(state)[7:9]
+    return name, _time(started) if parent is False else None, _time(ended)
 
 
 def edges_of(n: int, facts: str) -> Edges:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed, Expanded, Vanished, decide
@@ -14,6 +14,7 @@ from orchestra.model.record import RunRecord, StepRecord
 from orchestra.model.retry import ONCE, RetryPolicy
 from orchestra.model.status import TaskStatus, WorkflowStatus
 from orchestra.store.contract import (
+    MOST_LEARNED,
     WINDOW,
     Backlog,
     Census,
@@ -31,6 +32,7 @@ from orchestra.store.contract import (
     ToClaim,
     ToRecord,
 )
+from orchestra.store.learning import took
 from orchestra.store.redis import changes, rows
 from orchestra.store.redis.connection import Address, Connection
 from orchestra.store.redis.control import RedisControl
@@ -153,20 +155,10 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         return first_n, first_join
 
     def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
+        if onward is not None and isinstance(change, Completed):
+            return cast("Recorded | None", self.together([ToRecord(claim, change, now)], onward)[0])
         arguments = self._recording(claim, change, now)
-        if arguments is None:
-            return None
-        if onward is None or not isinstance(change, Completed):
-            return self._recorded(self._connection.run("record", *arguments), claim.ref)
-        if onward.message is not None:
-            recorded, its = self.together([ToRecord(claim, change, now), ToClaim(onward.message, onward.worker, now)])
-            assert recorded is None or isinstance(recorded, Recorded)
-            return replace(recorded, onward=(None, its)) if recorded and isinstance(its, Claimed) else recorded
-        targets = "\n".join(("", *onward.targets, ""))
-        answer = self._connection.run(
-            "record_onward", onward.worker, onward.queue, onward.priority, targets, *arguments
-        )
-        return self._recorded(answer, claim.ref, now)
+        return None if arguments is None else self._recorded(self._connection.run("record", *arguments), claim.ref)
 
     def _recording(self, claim: ClaimRef, change: Change, now: float) -> list[object] | None:
         """Return what the function asks for; None when rows that it needs had no place, since a newer claim stands."""
@@ -182,15 +174,17 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
                 return None
         return [*fence, rows.text_of(now), self._connection.token(), self._window.at(now).text, *arguments]
 
-    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+    def together(
+        self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None = None
+    ) -> list[Claimed | Refused | Recorded | None]:
         calls = [self._wanting(each) for each in wanted]
         parts = [part for name, arguments in calls if arguments for part in (name, len(arguments), *arguments)]
-        answers = iter(self._connection.run("together", *parts))
+        answers = iter(self._connection.run("together", *_going_on(onward), *parts))
         found = [next(answers) if arguments else None for _name, arguments in calls]
         return [
             self._claimed(each.message, each.now, answer)
             if isinstance(each, ToClaim)
-            else self._recorded(answer, each.claim.ref)
+            else self._recorded(answer, each.claim.ref, each.now)
             for each, answer in zip(wanted, found, strict=True)
         ]
 
@@ -205,12 +199,16 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         ended, found, *onward = answer
         self._tell()
         recorded = Recorded(rows.dispatches_of(found, parent), WorkflowStatus(ended) if ended else None)
-        if len(onward) < 2:  # nothing, or a sign that it was asked again
+        gone_on: list[Any] = onward[0] if onward and onward[0] != 1 else []  # 1: it was asked again
+        if not gone_on:
             return recorded
-        row, answer = onward
-        (dispatch,) = rows.dispatches_of(row, parent)
-        claimed = self._claimed(dispatch.ref, now, answer)
-        return replace(recorded, onward=(dispatch, claimed)) if isinstance(claimed, Claimed) else recorded
+        taken: list[tuple[Dispatch, Claimed]] = []
+        for at in range(0, len(gone_on), 2):
+            (dispatch,) = rows.dispatches_of(gone_on[at], parent)
+            claimed = self._claimed(dispatch.ref, now, gone_on[at + 1])
+            if isinstance(claimed, Claimed):
+                taken.append((dispatch, claimed))
+        return replace(recorded, onward=taken)
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         state, facts, given = self._fields(claim.ref.step, "sfi")
@@ -271,6 +269,9 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         return self._connection.command("DEL", f"{self._key}cursor:{name}") == 1
 
     # --- workers ------------------------------------------------------------------------------------------------
+
+    def note_body(self, seconds: float) -> None:
+        self._window.note(seconds)
 
     def renew(self, lease: Lease) -> None:
         self._connection.command("HSET", f"{self._key}leases", lease.incarnation, rows.lease_text(lease))
@@ -364,6 +365,10 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
         found = self._connection.run("read_steps", run_id, "")
         return predecessors(rows.edges_of(found[at], found[at + 2]) for at in range(0, len(found), 4))
 
+    def durations(self, name: str) -> Mapping[str, float]:
+        found = self._connection.run("durations", name, MOST_LEARNED)
+        return took(rows.span_of(found[at], found[at + 1]) for at in range(0, len(found), 2))
+
     def open_queues(self) -> list[str]:
         found = self._connection.command("HGETALL", f"{self._key}open")
         return [queue for queue, number in zip(found[::2], found[1::2], strict=True) if int(number) > 0]
@@ -435,6 +440,12 @@ class RedisStore(RedisJobs, RedisNotes, RedisControl):
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _going_on(onward: Onward | None) -> Sequence[object]:
+    if onward is None:
+        return ("",) * 5
+    return onward.most, onward.worker, onward.queue, onward.priority, "\n".join(("", *onward.targets, ""))
 
 
 def _index(where: RunFilter) -> str:

@@ -79,6 +79,11 @@ class Transaction:
         A database that has one writer at a time has nothing to do.
         """
 
+    def lock_all(self, names: Mapping[str, bool]) -> None:
+        """Hold several, in their order; the value says whether alone."""
+        for name, alone in names.items():
+            self.lock(name, alone=alone)
+
     @property
     def settled(self) -> int:
         """The number up to which this process knows the log to be settled."""

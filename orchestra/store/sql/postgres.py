@@ -69,6 +69,8 @@ class PostgresTransaction(Transaction):
     def __init__(self, cursor: Any, database: Database, *, block: bool) -> None:
         super().__init__(cursor, database)
         self._block = block
+        self._locks: dict[str, bool] = {}
+        """What is held, and whether alone."""
         self.number: str | None = None
         """Of the open block; None while there is none."""
 
@@ -97,12 +99,20 @@ class PostgresTransaction(Transaction):
                 copy.write_row([row[column] for column in columns])
 
     def lock(self, name: str, *, alone: bool) -> None:
-        # Advisory locks write nothing; row locks that many may share would write a multixact for each.
-        lock = (_LOCK_ALONE if alone else _LOCK_SHARED).format(number=lock_number(name))
+        if self._locks.get(name) in (True, alone):
+            return
+        self._locks[name] = alone
         if self.number is None:
-            self._begin(f", {lock}")
+            self._begin(f", {_lock(name, alone=alone)}")
         else:
-            self.execute(f"SELECT {lock}")
+            self.execute(f"SELECT {_lock(name, alone=alone)}")
+
+    def lock_all(self, names: Mapping[str, bool]) -> None:
+        if self.number is not None:
+            super().lock_all(names)
+        elif names:
+            self._locks.update(names)
+            self._begin("".join(f", {_lock(name, alone=alone)}" for name, alone in names.items()))
 
     def writers(self, table: str) -> frozenset[str]:
         return frozenset(each for (each,) in self.execute(_WRITERS, {"name": table}).fetchall())
@@ -111,6 +121,11 @@ class PostgresTransaction(Transaction):
         self._cursor.execute(_BEGIN + also, prepare=False)  # two statements in one message, without parameters
         self._cursor.nextset()
         self.number = self._cursor.fetchone()[0]
+
+
+def _lock(name: str, *, alone: bool) -> str:
+    # Advisory locks write nothing; row locks that many may share would write a multixact for each.
+    return (_LOCK_ALONE if alone else _LOCK_SHARED).format(number=lock_number(name))
 
 
 class _LostCommit(Exception):

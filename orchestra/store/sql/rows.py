@@ -56,10 +56,10 @@ def dispatch_of(row: Row) -> Dispatch:
 
 
 def picked_of(rows: list[Row]) -> tuple[list[Dispatch], bool]:
-    """Return dispatches in their order from the columns PICKED, and whether there was room for more."""
+    """Return dispatches in their order from the columns PICKED, and whether there was room for more that waits."""
     # The order of what a statement returns is not that of its subquery.
-    rows.sort(key=lambda row: (-row[-3], row[-2], row[0], row[1]))
-    return [dispatch_of(row[:-3]) for row in rows], bool(rows) and len(rows) < rows[0][-1]
+    rows.sort(key=lambda row: (-row[-4], row[-3], row[0], row[1]))
+    return [dispatch_of(row[:-4]) for row in rows], bool(rows) and bool(rows[0][-2]) and len(rows) < rows[0][-1]
 
 
 def counted_of(status: str, completed_at: float | None, single: int, now: float | None) -> Counted:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text, text
 
-VERSION = 4
+VERSION = 5
 """Rises with every change of the tables."""
 
 metadata = MetaData()
@@ -16,6 +16,7 @@ _HOT = {"fillfactor": 80, **_CLEANED}
 _OF_JOB = text("job_id IS NOT NULL")
 _OPEN_OF_JOB = text("job_id IS NOT NULL AND completed_at IS NULL")
 _HAS_DEADLINE = text("deadline IS NOT NULL AND completed_at IS NULL")
+_LEARNED_FROM = text("single = 0 AND completed_at IS NOT NULL")
 _HAS_EXPIRY = text("expires_at IS NOT NULL AND completed_at IS NULL")
 
 runs = Table(
@@ -50,6 +51,9 @@ runs = Table(
     # A firing is the run that it created: a job has one of each time, whoever creates it.
     Index("runs_of_job", "job_id", "scheduled_for", unique=True, sqlite_where=_OF_JOB, postgresql_where=_OF_JOB),
     Index("runs_open_of_job", "job_id", sqlite_where=_OPEN_OF_JOB, postgresql_where=_OPEN_OF_JOB),
+    # Which of a workflow completed last: the durations of its steps order the next. The status is left out of it, or
+    # every change of it would touch all indexes.
+    Index("runs_learned_from", "name", "completed_at", sqlite_where=_LEARNED_FROM, postgresql_where=_LEARNED_FROM),
     Index("runs_by_deadline", "deadline", sqlite_where=_HAS_DEADLINE, postgresql_where=_HAS_DEADLINE),
     Index("runs_by_expiry", "expires_at", sqlite_where=_HAS_EXPIRY, postgresql_where=_HAS_EXPIRY),
     postgresql_with=_HOT,

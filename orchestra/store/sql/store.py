@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from orchestra.engine.join import predecessors
 from orchestra.engine.outcome import Change, Completed
@@ -13,6 +13,7 @@ from orchestra.model.record import JobRecord, LogLine, Progress, RunRecord, Step
 from orchestra.model.status import TaskStatus
 from orchestra.store import firing, steering, transitions
 from orchestra.store.contract import (
+    MOST_LEARNED,
     WINDOW,
     Backlog,
     Census,
@@ -33,8 +34,10 @@ from orchestra.store.contract import (
     ToRecord,
 )
 from orchestra.store.effects import fill
+from orchestra.store.learning import took
 from orchestra.store.sql import census, control, cursors, log, notes, results, retention, within
 from orchestra.store.sql import statements as sql
+from orchestra.store.sql.batch import Batch
 from orchestra.store.sql.database import Row, Transaction
 from orchestra.store.sql.opening import open_database
 from orchestra.store.sql.queries import runs_where
@@ -164,24 +167,29 @@ class SqlStore:
 
     def record(self, claim: ClaimRef, change: Change, now: float, onward: Onward | None = None) -> Recorded | None:
         window = self._window.at(now)
-        if onward is not None and onward.message is not None:
-            onward = None  # two short statements take less than one long transaction
-        if not isinstance(change, Completed):
-            return self._write(lambda tx: transitions.record(tx, claim, change, window, now, onward))
-        whole = self._whole.complete(claim, change, window, now)
-        if whole is not None:
-            self._tell()
-            return whole
-        recorded = self._write(lambda tx: transitions.record(tx, claim, change, window, now, onward), change.output)
-        if recorded is not None and recorded.onward is not None and onward is not None:
-            self._whole.hold(recorded.onward[1], onward.worker, now)
-        return recorded
+        if isinstance(change, Completed):
+            whole = self._whole.complete(claim, change, window, now, onward)
+            if whole is not None:
+                self._tell()
+                return whole
+            if onward is not None:
+                return cast("Recorded | None", self.together([ToRecord(claim, change, now)], onward)[0])
+        output = change.output if isinstance(change, Completed) else None
+        return self._write(lambda tx: transitions.record(tx, claim, change, window, now), output)
 
-    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Claimed | Refused | Recorded | None]:
+    def together(
+        self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None = None
+    ) -> list[Claimed | Refused | Recorded | None]:
         window = self._window.at(wanted[0].now)
         packing = results.Packing(self._result_limit)
+        for each in wanted:
+            if isinstance(each, ToRecord) and isinstance(each.change, Completed):
+                packing.body(each.change.output)
 
         def block(inner: Transaction) -> tuple[list[Claimed | Refused | Recorded | None], bool]:
+            if inner.combines and len(wanted) > 1:  # statements for many cost more than those for one
+                batch = Batch(inner, packing, window, onward)
+                return batch.make(wanted), batch.wrote_events
             made: list[SqlTransaction] = []
 
             def tx() -> SqlTransaction:
@@ -190,11 +198,13 @@ class SqlStore:
                 made.append(SqlTransaction(inner, packing))
                 return made[-1]
 
-            answers = transitions.together(tx, wanted, window)
+            answers = transitions.together(tx, wanted, window, onward)
             made[-1].flush()
             return answers, any(each.wrote_events for each in made)
 
-        return self._told(self._database.write(block))
+        answers = self._told(self._database.write(block))
+        self._whole.hold_all(wanted, answers, onward)
+        return answers
 
     def vanish(self, claim: ClaimRef, reason: str, now: float) -> Recorded | None:
         window = self._window.at(now)
@@ -330,6 +340,9 @@ class SqlStore:
 
     # --- workers ------------------------------------------------------------------------------------------------
 
+    def note_body(self, seconds: float) -> None:
+        self._window.note(seconds)
+
     def renew(self, lease: Lease) -> None:
         def block(tx: Transaction) -> None:
             row = lease_row(lease)
@@ -400,6 +413,10 @@ class SqlStore:
     def predecessors(self, run_id: str) -> dict[int, Sequence[int]]:
         rows = self._database.read(lambda tx: tx.all(sql.steps.EDGES, run_id=run_id))
         return predecessors((n, waits_for, loads(feeds)) for n, waits_for, feeds in rows)
+
+    def durations(self, name: str) -> Mapping[str, float]:
+        rows = self._database.read(lambda tx: tx.all(sql.steps.DURATIONS, name=name, most=MOST_LEARNED))
+        return took((name, started_at, completed_at) for name, started_at, completed_at in rows)
 
     def open_queues(self) -> list[str]:
         return self._database.read(lambda tx: [queue for (queue,) in tx.all(sql.steps.OPEN_QUEUES)])

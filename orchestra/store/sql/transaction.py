@@ -284,7 +284,7 @@ class SqlTransaction(SqlControl):
             rows = self.tx.all(sql.window.PICK, queue=queue, window=window, now=now)
         picked, has_room = picked_of(rows)
         # SQLite counts the room in the middle of the update, when part of it is taken: there only the next pick knows.
-        return picked, has_room if self.tx.combines else 0 < len(picked) < window
+        return picked, has_room if self.tx.combines else 0 < len(picked) < window and bool(rows[0][-2])
 
     def due(self, now: float) -> list[tuple[StepRef, str, bool]]:
         rows = self.tx.all(sql.window.DUE, now=now)

@@ -14,12 +14,8 @@ from orchestra.engine.join import Arrivals, Way
 from orchestra.engine.rows import JoinRow
 from orchestra.store.sql.database import Transaction
 from orchestra.store.sql.schema import shards
-from orchestra.store.sql.statements.joins import COUNT_JOIN
+from orchestra.store.sql.statements.joins import COUNT_JOIN, SHARDS, WIDE
 from orchestra.store.sql.statements.statement import Statement, bare, named, p
-
-WIDE = 64
-"""Joins of more parts than this are counted in shards."""
-SHARDS = 16
 
 ADD_SHARD = Statement(
     "add shard",

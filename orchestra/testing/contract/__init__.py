@@ -11,6 +11,7 @@ _TOPICS = (
     "grouping",
     "growing",
     "keeping",
+    "learning",
     "noting",
     "reading",
     "retrying",

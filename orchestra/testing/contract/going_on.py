@@ -1,7 +1,8 @@
 """A record claims what its worker goes on with."""
 
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
@@ -10,7 +11,8 @@ from orchestra.model import template
 from orchestra.model.graph import StepOptions
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.model.status import TaskStatus
-from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded
+from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded, ToRecord
+from orchestra.testing.contract.claiming import at_once
 from orchestra.testing.contract.desk import BOOM, Desk, graph, must
 
 GO_ON = Onward("w1", "q", 5, frozenset({"m:agent1", "m:agent2"}))
@@ -22,9 +24,9 @@ def complete(desk: Desk, claimed: Claimed, onward: Onward = GO_ON) -> Recorded:
 
 
 def gone_on(recorded: Recorded) -> tuple[Dispatch, Claimed]:
-    """Return what was handed on and claimed with a record."""
-    dispatch, claimed = must(recorded.onward)
-    return must(dispatch), claimed
+    """Return the one that was handed on and claimed with a record."""
+    (only,) = recorded.onward
+    return only
 
 
 class GoingOn:
@@ -78,7 +80,7 @@ class GoingOn:
         fields = options if "agent" in options else {"options": StepOptions(**options)}
         run = desk.create(graph([], [0], s1=fields))
         recorded = complete(desk, desk.claim(run, 0))
-        assert recorded.onward is None
+        assert not recorded.onward
         assert [each.ref.step.n for each in recorded.dispatches] == [1]
         assert desk.step(run, 1).status == "QUEUED"
 
@@ -94,10 +96,26 @@ class GoingOn:
         run = desk.create(graph([], [0]))
         claimed = desk.claim(run, 0)
         desk.pause(run)
-        assert complete(desk, claimed).onward is None
+        assert not complete(desk, claimed).onward
         run = desk.create(graph([], [0]))
         failed = desk.store.record(desk.claim(run, 0).claim, Failed(BOOM), desk.clock(), GO_ON)
-        assert must(failed).onward is None
+        assert not must(failed).onward
+
+    def test_a_pause_at_the_same_moment_stops_the_next_step_or_comes_after_its_claim(self, desk: Desk) -> None:
+        for _ in range(20):
+            run = desk.create(graph([], [0]))
+            claimed = desk.claim(run, 0)
+            both = [partial(complete, desk, claimed), partial(desk.pause, run)]
+            recorded, paused = at_once(2, lambda at, both=both: both[at]())
+            assert isinstance(recorded, Recorded), recorded
+            assert paused is True
+            assert desk.step(run, 0).status == "COMPLETED"
+            if not recorded.onward:
+                assert (desk.step(run, 1).status, recorded.dispatches) == ("QUEUED", [])
+                assert not isinstance(desk.try_claim(run, 1), Claimed)
+                assert desk.store.resume(run, desk.clock())
+            last = recorded.onward[0][1] if recorded.onward else desk.claim(run, 1)
+            assert must(desk.record(last, Completed("1"))).ended_run == "COMPLETED"
 
     def test_a_superseded_claim_goes_on_with_nothing(self, desk: Desk) -> None:
         run = desk.create(graph([], [0]))
@@ -105,15 +123,21 @@ class GoingOn:
         desk.cancel(run)
         assert desk.store.record(claimed.claim, Completed("1"), desk.clock(), GO_ON) is None
 
-    def test_the_step_of_a_message_is_claimed_with_a_record_or_not_at_all(self, desk: Desk) -> None:
-        run, other = desk.create(graph([], [0])), desk.create(graph([]))
-        first, message = desk.claim(run, 0), MessageRef(StepRef(other, 0), 0)
-        recorded = complete(desk, first, Onward("w1", "q", 5, message=message))
-        assert [each.ref.step.n for each in recorded.dispatches] == [1]
-        if recorded.onward is None:  # a store may leave it out
-            assert desk.step(other, 0).status == "QUEUED"
-            return
-        dispatch, claimed = recorded.onward
-        assert (dispatch, claimed.claim.ref, desk.step(other, 0).worker) == (None, message, "w1")
-        double = complete(desk, desk.claim(run, 1), Onward("w1", "q", 5, message=message))
-        assert (double.onward, double.ended_run) == (None, "COMPLETED")
+    def test_as_many_are_claimed_as_it_may_have_of_all_records_together(self, desk: Desk) -> None:
+        runs = [desk.create(graph([], [0], [0])) for _ in range(3)]
+        ends = [ToRecord(desk.claim(run, 0).claim, Completed("1"), desk.clock()) for run in runs]
+        answers = desk.store.together(ends, replace(GO_ON, targets=GO_ON.targets | {"m:agent0"}, most=3))
+        recorded = [each for each in answers if isinstance(each, Recorded)]
+        assert [(len(each.onward), len(each.dispatches)) for each in recorded] == [(2, 0), (1, 1), (0, 2)]
+        for run, each in zip(runs, recorded, strict=True):
+            held = {held.ref for held in desk.store.held("w1") if held.ref.step.run_id == run}
+            assert held == {claimed.claim.ref for _dispatch, claimed in each.onward}
+            assert [dispatch.ref for dispatch, _claimed in each.onward] == [its.claim.ref for _, its in each.onward]
+
+    def test_what_the_last_part_of_a_join_releases_is_claimed_with_its_records(self, desk: Desk) -> None:
+        given = {"agent": "agent1", "args": [template.reference_to(0)]}
+        run = desk.create(graph([], [], [0, 1], [0, 1], s2=given, s3=given))
+        ends = [ToRecord(desk.claim(run, n).claim, Completed(f"{n}"), desk.clock()) for n in (0, 1)]
+        first, last = desk.store.together(ends, replace(GO_ON, most=8))
+        assert [len(cast(Recorded, each).onward) for each in (first, last)] == [0, 2]
+        assert [its.outputs for _, its in cast(Recorded, last).onward] == [{0: "0"}] * 2

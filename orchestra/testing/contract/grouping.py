@@ -94,3 +94,24 @@ class Grouping:
         assert [desk.statuses(run) for run in runs] == ["CO " * 8 + "QU"] * 3
         for run in runs:
             assert desk.complete(run, 8).ended_run is WorkflowStatus.COMPLETED
+
+    def test_workers_that_record_parts_of_one_wide_join_together_release_it_once(self, desk: Desk) -> None:
+        parts = 96
+        run, runs = desk.create(graph(*(() for _ in range(parts)), range(parts))), [desk.single() for _ in range(32)]
+        others = [desk.create(graph([], [], [0, 1])) for _ in range(16)]
+
+        def work(worker: int) -> int:
+            refs = [(run, n) for n in range(worker, parts, 4)] + [(each, 0) for each in runs[worker::4]]
+            refs += [(each, (worker + n) % 2) for n, each in enumerate(others)]
+            released = 0
+            for at in range(worker, len(refs) + worker, 8):
+                wanted = [to_claim(desk, *refs[each % len(refs)], f"w{worker}") for each in range(at, at + 8)]
+                claimed = [each for each in desk.store.together(wanted) if isinstance(each, Claimed)]
+                ended = desk.store.together([to_complete(desk, each) for each in claimed]) if claimed else []
+                released += sum(len(cast(Recorded, each).dispatches) for each in ended)
+            return released
+
+        assert any(at_once(4, work))
+        assert desk.statuses(run) == "CO " * parts + "QU"
+        assert all(desk.statuses(each) == "CO" for each in runs)
+        assert [desk.statuses(each) for each in others] == ["CO CO QU"] * 16

@@ -16,6 +16,7 @@ from orchestra.testing.contract.going_on import GoingOn
 from orchestra.testing.contract.grouping import Grouping
 from orchestra.testing.contract.growing import Growing
 from orchestra.testing.contract.keeping import Keeping
+from orchestra.testing.contract.learning import Learning
 from orchestra.testing.contract.noting import Noting
 from orchestra.testing.contract.reading import Reading
 from orchestra.testing.contract.retrying import Retrying
@@ -45,6 +46,7 @@ class StoreContract(
     Reading,
     Noting,
     Keeping,
+    Learning,
 ):
     """Everything that ``orchestra.store.contract`` promises. A subclass gives a ``store`` fixture: an empty store.
 

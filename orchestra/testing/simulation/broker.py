@@ -83,6 +83,10 @@ class Broker:
         """It was not for that child."""
         self._world.at(0.0, lambda: self._arrive(message))
 
+    def hold(self, message: Message, consumer: Consumer) -> None:
+        """A message was taken for a consumer, or is one of its own."""
+        self._unacknowledged[message] = consumer
+
     def acknowledge(self, message: Message) -> None:
         """A message is done with."""
         self._unacknowledged.pop(message, None)
@@ -162,6 +166,9 @@ class SimPublisher:
 
     def check(self) -> None:
         """It is there, as far as anybody can tell before the first message."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def publish(self, dispatches: Sequence[Dispatch], following: Sequence[Any] = ()) -> None:
         """Send one message for each; the process may die between any two."""

@@ -95,8 +95,8 @@ class Judge:
     def reply_lost(self, name: str, result: Any) -> None:
         """Its caller does not know that it was."""
         for each in result if name == "together" else [result]:
-            if isinstance(each, Recorded) and each.onward is not None:
-                self.dropped.add(each.onward[1].claim)
+            if isinstance(each, Recorded):
+                self.dropped.update(its.claim for _dispatch, its in each.onward)
             if isinstance(each, Claimed):
                 self.dropped.add(each.claim)
 

@@ -42,12 +42,14 @@ class Leavers:
             raise Violation(TAKES, f"{process.name} claims {claim.ref.celery_id}")
 
     def gave_back(self, process: Process, claim: ClaimRef) -> None:
-        """Only what has left its body by itself is given back before the time of bodies is over."""
+        """Only what has no body, or has left it by itself, is given back before the time of bodies is over."""
         told_at, grace_s = process.told_at, self._world.weather.grace_s
+        if claim not in self.bodies or claim in self._dropped:
+            return
         if told_at is None:
             raise Violation(LETS_FINISH, f"{process.name} gives {claim} back, and nobody told it to go")
         left_s = told_at + grace_s - self._world.now
-        if left_s > 0 and claim in self.bodies and claim not in self._dropped:
+        if left_s > 0:
             raise Violation(LETS_FINISH, f"{process.name} gives {claim} back, whose body has {left_s:.2f} s more")
 
     def released(self, process: Process) -> None:

@@ -31,6 +31,10 @@ class Room:
         self._inside[self._places] = (me, alone)
         return self._places
 
+    def is_wanted(self) -> bool:
+        """Whether a suspect runs, or waits for the bodies that run."""
+        return self._gate is not None or any(suspect for _strand, suspect in self._inside.values())
+
     def leave(self, place: int) -> None:
         """The body is over."""
         self._inside.pop(place, None)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from orchestra.engine.outcome import Change, Completed
 from orchestra.errors import StoreUnavailable
-from orchestra.store.contract import Claimed, ClaimRef, Onward, Recorded, Refused, Store, ToClaim, ToRecord
+from orchestra.store.contract import ClaimRef, Onward, Recorded, Store, ToClaim, ToRecord
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.telling import told
 from orchestra.testing.simulation.world import Process, World
@@ -35,13 +35,25 @@ class SimStore:
         setattr(self, name, call)
         return call
 
-    def together(self, wanted: Sequence[ToClaim | ToRecord]) -> list[Any]:
+    def note_body(self, seconds: float) -> None:
+        """Nothing is asked of the store: it is known here."""
+        self._store.note_body(seconds)
+
+    def together(self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None = None) -> list[Any]:
         """Make them one by one, so that the judge sees each; nothing else happens in between."""
+        return self._call("together", self._make_all)(wanted, onward)
 
-        def make(wanted: Sequence[ToClaim | ToRecord]) -> list[Any]:
-            return [self._make(each) for each in wanted]
-
-        return self._call("together", make)(wanted)
+    def _make_all(self, wanted: Sequence[ToClaim | ToRecord], onward: Onward | None) -> list[Any]:
+        answers = [self._make(each) for each in wanted]
+        room = 0 if onward is None else onward.most
+        for at, (each, recorded) in enumerate(zip(wanted, answers, strict=True)):
+            if onward is not None and isinstance(each, ToRecord) and isinstance(each.change, Completed) and recorded:
+                fits = [its for its in recorded.dispatches if onward.takes(each.claim.ref.step.run_id, its)][:room]
+                room -= len(fits)
+                taken = [(its, self._make(ToClaim(its.ref, onward.worker, each.now))) for its in fits]
+                others = [its for its in recorded.dispatches if its not in fits]
+                answers[at] = replace(recorded, dispatches=others, onward=taken)
+        return answers
 
     def _make(self, wanted: ToClaim | ToRecord) -> Any:
         if isinstance(wanted, ToClaim):
@@ -56,17 +68,7 @@ class SimStore:
         """Record, and claim what the worker goes on with, one by one as well."""
 
         def make(claim: ClaimRef, change: Change, now: float) -> Recorded | None:
-            recorded: Recorded | None = self._make(ToRecord(claim, change, now))
-            if recorded is None or onward is None or not isinstance(change, Completed):
-                return recorded
-            if onward.message is not None:
-                its: Claimed | Refused = self._make(ToClaim(onward.message, onward.worker, now))
-                return replace(recorded, onward=(None, its)) if isinstance(its, Claimed) else recorded
-            split = onward.split(claim.ref.step.run_id, recorded.dispatches)
-            if split is None:
-                return recorded
-            claimed: Claimed = self._make(ToClaim(split[0].ref, onward.worker, now))
-            return replace(recorded, dispatches=split[1], onward=(split[0], claimed))
+            return self._make_all([ToRecord(claim, change, now)], onward)[0]
 
         return self._call("record_onward", make)(claim, change, now)
 

@@ -5,7 +5,18 @@ from typing import Any, cast
 
 from orchestra.engine.outcome import Completed, Expanded, Failed, Reopened, Rescheduled
 from orchestra.model.ids import MessageRef
-from orchestra.store.contract import Claimed, ClaimRef, Created, Dispatch, NewRun, Recorded, Refused, ToClaim, ToRecord
+from orchestra.store.contract import (
+    Claimed,
+    ClaimRef,
+    Created,
+    Dispatch,
+    NewRun,
+    Onward,
+    Recorded,
+    Refused,
+    ToClaim,
+    ToRecord,
+)
 
 
 def told(name: str, args: Sequence[Any], result: Any) -> str:
@@ -26,11 +37,15 @@ def _told(value: Any) -> str:
             return f"refused: {value.reason}"
         case Recorded():
             ended = f", run {value.ended_run}" if value.ended_run else ""
-            return f"done{ended}; to send: {_told(value.dispatches) or 'nothing'}"
+            gone_on = [dispatch for dispatch, _claimed in value.onward]
+            taken = f"; claimed with it: {_told(gone_on)}" if gone_on else ""
+            return f"done{ended}; to send: {_told(value.dispatches) or 'nothing'}{taken}"
         case ToClaim():
             return f"claim of {_told(value.message)}"
         case ToRecord():
             return f"{_told(value.claim)} {_told(value.change)}"
+        case Onward():
+            return f"going on with {value.most} in {value.queue} of {len(value.targets)} kinds"
         case Created():
             return f"{'existing' if value.existing else 'created'}; to send: {_told(value.dispatches) or 'nothing'}"
         case NewRun():

@@ -3,7 +3,7 @@
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,18 +13,21 @@ from orchestra.engine.recovery import Machine
 from orchestra.errors import EndedWithoutOutcome, LeftEarly, StoreUnavailable, TaskNotFound
 from orchestra.model.function import BoundWorkflow
 from orchestra.model.ids import MessageRef
-from orchestra.runtime.adapter import RETRY_AFTER, Adapter, Elements
+from orchestra.runtime.adapter import RETRY_AFTER, Adapter
 from orchestra.runtime.board import At, Board
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
 from orchestra.runtime.continuing import Continuation
-from orchestra.runtime.cycle import Cycle, GoingOn
+from orchestra.runtime.cycle import Cycle, Ended, GoingOn, Turn
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.leaving import Notice
+from orchestra.runtime.outcomes import Elements
+from orchestra.runtime.publisher import chain_of
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.runtime.routing import HEADER
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Onward, Recorded, Refused, Store
+from orchestra.runtime.succession import Fetched, Succession
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.departure import Departure, Work
 from orchestra.testing.simulation.judge import Judge
@@ -97,7 +100,7 @@ class SimWorker:
         self._reconciler.incarnation = self._adapter.cycle.worker = self.name
         self._board = Board(kind.slots)
         self._board.may_continue = kind.forks
-        self._adapter.now_at = self._board.step_at
+        self._adapter.now_at, self._adapter.hands = self._board.step_at, self._board
         self._free = list(range(1, kind.slots + 1))
         self.started = False
         self.departure = Departure(
@@ -165,9 +168,16 @@ class SimWorker:
             sleep=world.nap,
             enter=self._room.enter,
             leave=self._room.leave,
+            is_wanted=self._room.is_wanted,
         )
         adapter.leaving = self._notice
+        adapter.is_coming = self._has_message_of
+        if not self.kind.forks:
+            cycle.going_on = _Noted(Succession(adapter, _Post(self, self._stage.broker, world)), self.process)
         return adapter
+
+    def _has_message_of(self, ref: MessageRef) -> bool:
+        return any(each.id == ref.celery_id for each in (*self._work.waiting, *self._work.handling))
 
     def _monotonic(self) -> float:
         return self._world.elapsed
@@ -208,11 +218,12 @@ class SimWorker:
     def _drop(self, message: Message, row: int) -> set[ClaimRef]:
         """Nobody does any more what a message led to; return which claims that leaves."""
         judge, at = self._stage.judge, self._board.read(row) or At(message.id, message.id)
-        others = {self._board.step_at(each.id) for each in self._work.handling}
+        rows = [self._board.read(each) for each in range(1, self.kind.slots + 1) if each != row]
+        others = {celery_id for each in rows if each is not None for celery_id in (each.step, *each.hand)}
 
         def leaves(ref: MessageRef) -> bool:
-            just_claimed = ref.step.run_id == at.claiming and ref.celery_id not in others
-            return ref.celery_id == at.step or just_claimed
+            just_claimed = ref.step.run_id in at.claiming and ref.celery_id not in others
+            return ref.celery_id == at.step or ref.celery_id in at.hand or just_claimed
 
         left = {claim for claim, holder in judge.holders.items() if holder is self.process and leaves(claim.ref)}
         judge.dropped.update(left)
@@ -263,13 +274,23 @@ class SimWorker:
             self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
 
         about = {HEADER: 1, "delivery_info": {"routing_key": request.queue}}
-        courier = _Courier(self._stage.broker, self.process)
+        courier, reliefs = _Courier(self._stage.broker, self.process), list[Strand]()
+
+        def later(seconds: float, function: Callable[[], object]) -> None:
+            reliefs.append(self._world.spawn(self.process, f"relief of {request.id}", function, seconds))
+
         continuation = Continuation(
-            self._board, row, {GENERIC: go_on}, adapter.cycle.send, courier, self._notice,
-            for_s=5.0, durations=_Whims(self._world), give_back=adapter.leave_ahead, monotonic=self._monotonic,
+            self._board, row, {GENERIC: go_on}, adapter, courier, self._notice,
+            for_s=5.0, late_s=0.3, durations=_Whims(self._world), later=later, pause=self._world.pause,
+            monotonic=self._monotonic,
         )  # fmt: skip
         adapter.cycle.going_on = _Noted(continuation, self.process)
-        continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, about)
+        try:
+            continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, about)
+        except Killed:
+            for each in reliefs:
+                self._world.tear(each)
+            raise
 
     def _perform(self, adapter: Adapter, request: Any) -> None:
         try:
@@ -361,26 +382,63 @@ class _Noted:
 
     def __init__(self, going_on: GoingOn, process: Process) -> None:
         self._going_on, self._process = going_on, process
-        self._run: str | None = None
+        self._runs: dict[ClaimRef, Sequence[str]] = {}
 
-    def onward(self, claimed: Claimed, seconds: float, worker: str) -> Onward | None:
+    def turn(self, ended: Ended, worker: str) -> Turn | None:
         """See ``GoingOn``."""
-        onward = self._going_on.onward(claimed, seconds, worker)
-        if onward is not None and self._run is None and self._process.told_at is None:
-            self._run = claimed.claim.ref.step.run_id
-            self._process.goes_on_in.append(self._run)
-        return onward
+        turn, claim = self._going_on.turn(ended, worker), ended.claimed.claim
+        if turn is not None and turn.onward is not None and claim not in self._runs and self._process.told_at is None:
+            self._runs[claim] = [each.claimed.claim.ref.step.run_id for each in turn.ended]
+            self._process.goes_on_in.extend(self._runs[claim])
+        return turn
 
-    def keep(self, claimed: Claimed, recorded: Recorded, following: Sequence[object]) -> Sequence[Dispatch]:
+    def settled(self, ended: Ended, recorded: Recorded | None) -> Sequence[Dispatch]:
         """See ``GoingOn``."""
-        process, before = self._process, self._process.told_at is None
-        others = self._going_on.keep(claimed, recorded, following)
-        if before:
-            process.may_begin.update(each.ref.celery_id for each in recorded.dispatches if each not in others)
-        if self._run is not None:
-            process.goes_on_in.remove(self._run)
-            self._run = None
-        return others
+        for run_id in self._runs.pop(ended.claimed.claim, ()):
+            self._process.goes_on_in.remove(run_id)
+        return self._going_on.settled(ended, recorded)
+
+    def took(self, message: MessageRef, answer: Claimed | Refused) -> None:
+        """See ``GoingOn``."""
+        self._going_on.took(message, answer)
+
+
+class _Post:
+    """What the slots of a worker take without its loop."""
+
+    def __init__(self, worker: SimWorker, broker: Broker, world: World) -> None:
+        self._worker, self._broker, self._world = worker, broker, world
+
+    def is_open(self) -> bool:
+        """See ``Post``."""
+        return self._world.rng.random() < 0.9
+
+    def fetch(self, after: str) -> Fetched | None:
+        """See ``Post``."""
+        for queue in sorted(self._worker.queues, key=lambda queue: queue == after):
+            message = self._broker.take(queue)
+            if message is not None:
+                self._broker.hold(message, self._worker)
+                self._worker.process.may_begin.add(message.id)
+                return Fetched(queue, queue, {"sent": message}, MessageRef.parse(message.id))
+        return None
+
+    def put_back(self, fetched: Fetched) -> None:
+        """See ``Post``."""
+        self._broker.give_back(fetched.message["sent"])
+
+    def deliver(self, fetched: Fetched) -> None:
+        """See ``Post``."""
+        if self._worker.departure.closed or self._world.rng.random() < 0.05:
+            raise ConnectionError("simulated: the worker is not connected")
+        self._worker.receive(fetched.message["sent"])
+
+    def written(self, dispatch: Dispatch, following: Sequence[object]) -> Fetched:
+        """See ``Post``."""
+        chain = chain_of(dispatch, following, lambda priority: priority)
+        message = Message(dispatch.ref.celery_id, dispatch.queue, dispatch.priority, chain)
+        self._broker.hold(message, self._worker)
+        return Fetched(dispatch.queue, dispatch.queue, {"sent": message}, dispatch.ref)
 
 
 class _Whims:
@@ -394,6 +452,10 @@ class _Whims:
         """One more call has ended."""
         self._targets.add(target)
 
+    def of(self, target: str) -> float | None:
+        """Return what it takes now."""
+        return self._world.rng.choice((None, 0.0001, 0.001, 0.02))
+
     def short(self) -> frozenset[str]:
         """Return what is short now."""
         return frozenset(each for each in sorted(self._targets) if self._world.rng.random() < 0.5)
@@ -405,15 +467,15 @@ class _Courier:
     def __init__(self, broker: Broker, process: Process) -> None:
         self._broker, self._process = broker, process
 
-    def take(self, queue: str) -> tuple[str, dict[str, Any]] | None:
+    def take(self, queue: str, most: int) -> Sequence[tuple[str, dict[str, Any]]]:
         """See ``Courier``."""
-        message = self._broker.take(queue)
-        if message is None:
-            return None
-        self._process.may_begin.add(message.id)
-        headers = {HEADER: 1, "id": message.id, "task": GENERIC}
-        body = json.dumps([[], {}, {"chain": message.chain}]).encode()
-        return queue, {"headers": headers, "body": base64.b64encode(body).decode(), "sent": message}
+        taken = list[tuple[str, dict[str, Any]]]()
+        while len(taken) < most and (message := self._broker.take(queue)) is not None:
+            self._process.may_begin.add(message.id)
+            headers = {HEADER: 1, "id": message.id, "task": GENERIC}
+            body = json.dumps([[], {}, {"chain": message.chain}]).encode()
+            taken.append((queue, {"headers": headers, "body": base64.b64encode(body).decode(), "sent": message}))
+        return taken
 
     def put_back(self, key: str, message: Mapping[str, Any]) -> None:
         """See ``Courier``."""

@@ -49,8 +49,9 @@ register('create', function()
   local starts = places()
   local states, conflict = look(starts)
   if conflict then return conflict end
+  local alone = #starts == 1
   for each, at in ipairs(starts) do
-    if states[each] == '' then add_run(at) end
+    if states[each] == '' and not (alone and add_task(at)) then add_run(at) end
   end
   fill(touched)
   for each, at in ipairs(starts) do

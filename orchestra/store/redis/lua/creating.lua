@@ -19,11 +19,46 @@ local function made_before(id)
   return at and decode(at)[A_TOKEN] == token
 end
 
+-- What is written elsewhere about a new run, of which `R` holds how it stands.
+local function note_run(at)
+  local id, key, _, _, job, scheduled_for = unpack(ARGV, at, at + 5)
+  local created = ARGV[at + HEAD + 3]
+  call('ZADD', P .. 'runs', created, id)
+  call('ZADD', P .. 'runs:' .. R.at[A_STATUS], created, id)
+  if key ~= '' then call('HSET', P .. 'keys', key, id) end
+  if R.at[A_DEADLINE] then call('ZADD', P .. 'timed', R.at[A_DEADLINE], 'd' .. id) end
+  if R.at[A_EXPIRES] then call('ZADD', P .. 'timed', R.at[A_EXPIRES], 'x' .. id) end
+  if job ~= '' then index_run(job, scheduled_for, created, id) end
+end
+
+-- Create the only run of a call, if it is of one step: what was not waiting need not be picked from what waits.
+local function add_task(at)
+  local id, events = ARGV[at], ARGV[at + 7]
+  local header, run, res, created, steps, ready, _, index = unpack(ARGV, at + HEAD, at + HEAD + BODY - 1)
+  if steps ~= '1' or ARGV[at + 3] ~= '' then return false end
+  R = {id = id, key = P .. 'r:' .. id, at = decode(header), puts = {}, changed = {}, joins = {}, steps = {}}
+  R.at[A_TOKEN], R.at_changed = token, true
+  local from, to = at + HEAD + BODY, end_of_run(at) - 1
+  R.puts = {'s0', '["QUEUED"' .. FRESH, 'run', run, 'res', res, unpack(ARGV, from, to)}
+  append_to_run('', events)
+  flush()
+  local queue, priority, rank = unpack(decode(ready)[1])
+  call('HINCRBY', P .. 'open', queue, 1)
+  local f = {[QUEUE] = queue, [PRIORITY] = priority, [RANK] = rank, [CREATED] = created}
+  local step = {n = 0, s = {[GENERATION] = 0}, f = f, text = ARGV[from + 1]}
+  if not send_at_once(step) then
+    enqueue(step)
+    touch(queue)
+  end
+  note_run(at)
+  index_keys(id, index)
+  return true
+end
+
 -- Create one run.
 local function add_run(at)
-  local id, key, _, staged, job, scheduled_for = unpack(ARGV, at, at + 5)
-  local events = ARGV[at + 7]
-  local header, run, res, created, steps, ready, open, index = unpack(ARGV, at + HEAD, at + HEAD + BODY - 1)
+  local id, staged, events = ARGV[at], ARGV[at + 3], ARGV[at + 7]
+  local header, run, res, _, steps, ready, open, index = unpack(ARGV, at + HEAD, at + HEAD + BODY - 1)
   local name = P .. 'r:' .. id
   if staged ~= '' then
     call('RENAME', P .. 'n:' .. staged, name)
@@ -38,12 +73,7 @@ local function add_run(at)
   R.at[A_TOKEN], R.at_changed = token, true
   append_to_run('', events)
   flush()
-  call('ZADD', P .. 'runs', created, id)
-  call('ZADD', P .. 'runs:' .. R.at[A_STATUS], created, id)
-  if key ~= '' then call('HSET', P .. 'keys', key, id) end
-  if R.at[A_DEADLINE] then call('ZADD', P .. 'timed', R.at[A_DEADLINE], 'd' .. id) end
-  if R.at[A_EXPIRES] then call('ZADD', P .. 'timed', R.at[A_EXPIRES], 'x' .. id) end
-  if job ~= '' then index_run(job, scheduled_for, created, id) end
+  note_run(at)
   index_keys(id, index)
 end
 

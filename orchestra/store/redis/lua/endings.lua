@@ -30,7 +30,11 @@ local function end_run(status)
   if status ~= 'COMPLETED' then call('ZADD', P .. 'runs:' .. status, at[A_CREATED], R.id) end
   if at[A_JOB] then call('SREM', P .. 'jo:' .. at[A_JOB], R.id) end
   at[A_STATUS], at[A_ENDED], R.at_changed = status, now, true
-  if not at[A_SINGLE] then say('workflow.' .. status:lower(), {}) end
+  if not at[A_SINGLE] then
+    say('workflow.' .. status:lower(), {})
+    -- who submits it again learns from this run what its steps take
+    if status == 'COMPLETED' then call('HSET', P .. 'learn', decode(call('HGET', R.key, 'run'))[1], R.id) end
+  end
   return status
 end
 

@@ -4,8 +4,8 @@
 -- steps. Answers {how many were deleted, how many of those looked at were not, whether there may be more}.
 
 local RUNS, STEPS = 200, 1000
--- where the idempotency key is in `run`
-local M_KEY = 6
+-- where the name and the idempotency key are in `run`
+local M_NAME, M_KEY = 1, 6
 
 -- Delete the rows of the log that belong to a run.
 local function drop_events(run_id, log)
@@ -41,7 +41,8 @@ local function drop(run_id, at, made)
   drop_events(run_id, at[A_LOG])
   drop_keys(run_id, at[A_NEXT_N])
   drop_notes(run_id, at[A_NEXT_N])
-  local key = decode(made)[M_KEY]
+  local name, key = decode(made)[M_NAME], decode(made)[M_KEY]
+  if call('HGET', P .. 'learn', name) == run_id then call('HDEL', P .. 'learn', name) end
   if type(key) == 'string' and call('HGET', P .. 'keys', key) == run_id then call('HDEL', P .. 'keys', key) end
   if at[A_JOB] then unindex_run(at[A_JOB], run_id) end
   call('ZREM', P .. 'runs', run_id)

@@ -6,10 +6,10 @@
 local BAND, SENT_BAND = 1e9, 1e11
 local dispatches, window, windows = {}, 0, {}
 
--- Note how many steps may be with the broker: a floor and, after a space, JSON of the queues that may have more.
+-- Note how many steps may be with the broker: a floor and, after a space, JSON of the queues that may have another number.
 local function set_window(text)
-  local floor, above = text:match('^(%d+) ?(.*)$')
-  window, windows = tonumber(floor), above ~= '' and decode(above) or {}
+  local floor, others = text:match('^(%d+) ?(.*)$')
+  window, windows = tonumber(floor), others ~= '' and decode(others) or {}
 end
 
 -- How many steps of a queue may be with the broker.

@@ -1,6 +1,6 @@
 """The log of events."""
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 
 from orchestra.store.sql.schema import events
 from orchestra.store.sql.statements.columns import EVENT
@@ -8,6 +8,12 @@ from orchestra.store.sql.statements.statement import Statement, bare, p
 
 add_events = insert(events).values({c: p(c.name) for c in events.columns if c.name != "seq"})
 ADD_EVENTS = Statement("add events", "What one transaction did to one run.", add_events)
+ADDING_ALL = """
+INSERT INTO events (time, run_id, single, worker, entries)
+SELECT g.* FROM json_to_recordset(CAST(:events AS json))
+  AS g(time float8, run_id text, single int, worker text, entries text)
+"""
+ADD_ALL_EVENTS = Statement("add all events", "What one transaction did to several runs.", text(ADDING_ALL))
 WROTE = Statement(
     "wrote",
     "Whether what one transaction did to one run is in the log.",

@@ -9,6 +9,8 @@ from orchestra.model.status import TaskStatus
 from orchestra.store.sql.schema import runs, steps
 
 p: Any = bindparam
+FEW = "{0}.run_id || '' = {0}.run_id"
+"""Always true. The planner thinks that there are few such rows, and looks each of them up: it would guess a hundred."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,11 +4,13 @@ from typing import Any
 
 from sqlalchemy import func, insert, null, select, update
 
-from orchestra.model.status import IDLE, OPEN, TaskStatus
-from orchestra.store.sql.schema import steps
+from orchestra.model.status import IDLE, OPEN, TaskStatus, WorkflowStatus
+from orchestra.store.sql.schema import runs, steps
 from orchestra.store.sql.statements.columns import RECORD, RELEASED, ROW
-from orchestra.store.sql.statements.statement import THIS_STEP, Statement, bare, in_status, of, p
+from orchestra.store.sql.statements.statement import THIS_STEP, Statement, bare, in_status, of, p, quoted
 
+_RUNS_LOOKED_AT = 100
+"""How many runs of a workflow that ended last are looked at for one that completed."""
 ZERO = ("generation", "claims", "attempts", "crashes", "announced", "resends", "parts_broken")
 ADD_STEP = Statement(
     "add step",
@@ -52,6 +54,31 @@ COUNT_RUNNING = Statement(
     ("count",),
 )
 GET_STEP = Statement("get step", "One step with its output.", select(*of(*RECORD)).where(THIS_STEP), RECORD)
+_ended_last: Any = (
+    select(runs.c.id, runs.c.status, runs.c.completed_at)
+    .where(runs.c.name == p("name"), runs.c.single == bare("0"), runs.c.completed_at.is_not(None))
+    .order_by(runs.c.completed_at.desc())
+    .limit(bare(str(_RUNS_LOOKED_AT)))
+    .subquery("ended_last")
+)
+_completed_last: Any = (
+    select(_ended_last.c.id)
+    .where(_ended_last.c.status == quoted(WorkflowStatus.COMPLETED))
+    .order_by(_ended_last.c.completed_at.desc())
+    .limit(bare("1"))
+    .scalar_subquery()
+)
+DURATIONS = Statement(
+    "durations",
+    "When the steps of a workflow began and ended in its last run that completed, of its last ones that ended.",
+    select(*of("name", "started_at", "completed_at")).where(
+        steps.c.run_id == _completed_last,
+        steps.c.n < p("most"),
+        steps.c.parent.is_(None),
+        in_status(TaskStatus.COMPLETED),
+    ),
+    ("name", "started_at", "completed_at"),
+)
 FIND_STEP = Statement(
     "find step",
     "The step with a key in the newest run that has one.",

@@ -13,6 +13,7 @@ from sqlalchemy import (
     insert,
     null,
     select,
+    text,
     true,
     type_coerce,
     update,
@@ -20,9 +21,9 @@ from sqlalchemy import (
 
 from orchestra.model.status import TaskStatus
 from orchestra.store.sql.schema import events, runs, steps
-from orchestra.store.sql.statements.columns import COUNTED, PICKED, ROW
+from orchestra.store.sql.statements.columns import CLAIMED, COUNTED, PICKED, ROW
 from orchestra.store.sql.statements.runs import adding_run, count_run
-from orchestra.store.sql.statements.statement import HOLDS_CLAIM, Statement, bare, p, quoted
+from orchestra.store.sql.statements.statement import FEW, HOLDS_CLAIM, Statement, bare, p, quoted
 from orchestra.store.sql.statements.steps import ZERO
 from orchestra.store.sql.statements.window import has_room_for, picking
 
@@ -127,3 +128,55 @@ OWN_END = Statement(
     ),
     COUNTED,
 )  # fmt: skip
+
+_CLAIMED = ", ".join(f"s.{name}" for name in CLAIMED)
+# The step behind is locked before the other one ends, and looked at again where somebody changed it meanwhile (a pause,
+# a cancellation): either both change or neither does.
+LINK = Statement(
+    "link",
+    "A step that feeds one join, of which it is the only part, completed; the one step behind that is claimed by the"
+    " same worker, if it fits and nothing waits in its queue.",
+    text(f"""
+WITH locked AS (
+  SELECT CAST(pg_advisory_xact_lock_shared(:lock) AS text) AS lock
+), behind AS (
+  SELECT b.run_id, b.n
+  FROM locked l JOIN steps b ON l.lock IS NOT NULL
+  WHERE b.run_id = :run_id AND b.waits_for = :join AND b.status = 'PENDING' AND b.parked + 0 = 0
+    AND b.queue || '' = :queue AND b.priority + 0 <= :priority AND b.timeout_s IS NULL
+    AND strpos(:targets, chr(10) || b.target || chr(10)) > 0
+    AND NOT EXISTS (
+      SELECT 1 FROM steps w WHERE w.queue = :queue AND w.status = 'QUEUED' AND w.sent_at IS NULL AND w.parked = 0)
+  ORDER BY b.parent FOR UPDATE OF b
+), ended AS (
+  UPDATE steps s
+  SET status = 'COMPLETED', output = :output, error = NULL, attempts = s.attempts + 1, sent_at = NULL, due_at = NULL,
+    parts_left = NULL, collects = NULL, completed_at = :now
+  FROM behind b
+  WHERE s.run_id = :run_id AND s.n = :n AND s.claims = :claim AND s.generation = :generation
+    AND s.status || '' = 'RUNNING' AND s.announced < s.claims
+  RETURNING b.run_id, b.n
+), taken AS (
+  UPDATE steps s
+  SET status = 'RUNNING', claims = s.claims + 1, worker = :worker, started_at = :now, sent_at = :now
+  FROM ended e
+  WHERE {FEW.format("e")} AND s.run_id = e.run_id AND s.n = e.n
+  RETURNING s.generation, {_CLAIMED}
+), logged AS (
+  INSERT INTO events (time, run_id, single, entries)
+  SELECT :now, :run_id, 0, CAST(:entries AS text) || ',["task.queued",[' || n || '],{{}}]]' FROM taken
+)
+SELECT * FROM taken
+"""),
+    ("generation", *CLAIMED),
+)
+OWN_LINK = Statement(
+    "own link",
+    "What was claimed by a link that was not answered: then its worker and its time stand there.",
+    text(f"""
+SELECT s.generation, {_CLAIMED} FROM steps s
+WHERE s.run_id = :run_id AND s.waits_for = :join AND s.worker = :worker AND s.started_at = :now
+  AND s.status || '' = 'RUNNING'
+"""),
+    ("generation", *CLAIMED),
+)

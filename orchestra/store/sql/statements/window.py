@@ -2,12 +2,13 @@
 
 from typing import Any, cast
 
-from sqlalchemy import and_, case, exists, func, null, select, union_all, update
+from sqlalchemy import and_, case, exists, func, null, select, text, union_all, update
 
 from orchestra.model.status import TaskStatus
 from orchestra.store.sql.schema import steps
 from orchestra.store.sql.statements.columns import DISPATCH, PICKED
-from orchestra.store.sql.statements.log import add_events
+from orchestra.store.sql.statements.joins import IS_BEHIND
+from orchestra.store.sql.statements.log import ADDING_ALL, add_events
 from orchestra.store.sql.statements.statement import UNPARKED, Statement, bare, in_status, of, p, quoted
 
 _WAITING = and_(steps.c.queue == p("queue"), in_status(TaskStatus.QUEUED), steps.c.sent_at.is_(None), UNPARKED)
@@ -33,7 +34,12 @@ def picking(*conditions: Any, most: int | None = None) -> Any:
         .cte("best")
     )
     is_best = and_(steps.c.run_id == best.c.run_id, steps.c.n == best.c.n)
-    picked = [*of(*DISPATCH, "rank", "created_at"), select(room.c.room).scalar_subquery().label("room")]
+    others: Any = select(bare("1")).where(_WAITING, steps.c.priority > first.c.priority).exists()
+    picked = [
+        *of(*DISPATCH, "rank", "created_at"),
+        select(others).scalar_subquery().label("more"),
+        select(room.c.room).scalar_subquery().label("room"),
+    ]
     return cast("Any", update(steps).where(is_best).values(sent_at=p("now"))).returning(*picked)
 
 
@@ -83,7 +89,7 @@ RELEASE_ONE = Statement(
     "release one",
     "A join with one body is complete: it goes to the broker at once, if nothing waits and the window has room.",
     update(steps)
-    .where(steps.c.run_id == p("run_id"), steps.c.waits_for == p("number"), in_status(TaskStatus.PENDING))
+    .where(IS_BEHIND)
     .values(
         status=quoted(TaskStatus.QUEUED),
         sent_at=case((_has_room, p("now")), else_=null()),
@@ -137,6 +143,12 @@ PICK_AND_ADD_EVENTS = Statement(
     "pick and add events",
     "What most transactions end with.",
     _pick.add_cte(add_events.cte("logged")),
+    PICKED,
+)
+PICK_AND_ADD_ALL = Statement(
+    "pick and add all events",
+    "What most transactions of several claims and records end with.",
+    _pick.add_cte(text(ADDING_ALL).columns().cte("logged")),
     PICKED,
 )
 # Two parts, since each of the partial indexes holds one: together they are read instead of the table.
