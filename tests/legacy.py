@@ -73,7 +73,7 @@ class Audited(Task):  # pyright: ignore[reportMissingTypeArgument]
     abstract = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        note(f"{self.name} call of {self.request.id is not None}")
+        note(f"{self.name} call {list(args)} with {'an id' if self.request.id else 'none'}")
         return super().__call__(*args, **kwargs)
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:
@@ -89,7 +89,7 @@ class Audited(Task):  # pyright: ignore[reportMissingTypeArgument]
         note(f"{self.name} on_retry {exc!r}")
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        note(f"{self.name} after_return {status}")
+        note(f"{self.name} after_return {status} {list(args)}")
 
 
 @app.task(base=Audited, name="audited.double")

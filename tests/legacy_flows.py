@@ -24,9 +24,9 @@ def mixed(x: int) -> Any:
 
 
 @workflow
-def mapped(count: int) -> Any:
+def mapped(values: list[int]) -> Any:
     """A fan-out of adopted tasks."""
-    return total(double.map([add(n) for n in range(count)]))
+    return total(double.map([add(n, y=0) for n in values]))
 
 
 @workflow
