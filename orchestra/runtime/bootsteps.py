@@ -219,8 +219,6 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         os.read(self._bell[0], 1)
 
     def _stop(self, held: set[str]) -> None:
-        if self._board is not None:
-            self._show_what_children_may(self._board)
         if self._forks and self._stopper is None:
             self._stopper = Stopper(self._adapter.cycle.store, self._parent.pool, self._soon, self._adapter.now_at)
         if self._stopper is not None:
@@ -238,6 +236,8 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
 
     def _heard(self, **_: Any) -> None:
         self._reconciler.heard()
+        if self._board is not None:  # before a child is given the message
+            self._show_what_children_may(self._board)
 
     def _unknown(self, message: Any, name: str, **_: Any) -> None:
         self._reconciler.heard()
