@@ -12,12 +12,9 @@ from orchestra.agents.base import Agent, AgentConfig
 from orchestra.agents.durable import Durable
 from orchestra.agents.patterns.debate import Verdict
 from orchestra.testing import Calls, ScriptedModel
-from tests.bodies import TRACE, lines_of, note
+from tests.bodies import HOLD_AT, TRACE, lines_of, note
 
 TOOL_CALLS = 10
-
-
-HOLD_AT = "ORCHESTRA_TEST_HOLD_AT"
 
 
 def slow_note(what: str) -> None:
