@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,10 +34,20 @@ def orch(cluster: Cluster) -> Orchestrator:
 
 
 @pytest.fixture
-def worker(cluster: Cluster) -> Process:
+def worker(cluster: Cluster, orch: Orchestrator) -> Process:
     process = cluster.worker("-c", "1", "-l", "INFO")
-    time.sleep(1.2)  # until its parent has allowed it
+    looks(orch, 2)  # until its parent has allowed it
     return process
+
+
+def looks(orch: Orchestrator, times: int) -> None:
+    """Wait until the worker has looked so often at what it holds: before each look it removes leases of the dead."""
+    store = orch.parts.store
+    (its,) = store.leases()
+    for at in range(times):
+        dead = replace(its, incarnation=f"dead/{at}", worker="dead", boot_id="before the machine was started anew")
+        store.renew(dead)
+        wait_until(lambda dead=dead: dead not in store.leases(), 30, "the worker to look")
 
 
 def chain(orch: Orchestrator, links: int, last: str | None = None) -> WorkflowRun:
@@ -133,7 +144,7 @@ def test_a_child_that_is_killed_with_several_steps_in_hand_costs_one_crash_of_th
 
 def test_a_step_that_takes_long_keeps_nobody_waiting_who_was_behind_it(cluster: Cluster, orch: Orchestrator) -> None:
     cluster.worker("-c", "2", "-l", "INFO")
-    time.sleep(1.2)
+    looks(orch, 2)
     for at in range(TRIES):
         fan(orch, bodies.hold_or_not, 60).wait(30)
         name = f"{os.getpid()}-{at}"
@@ -152,7 +163,7 @@ def test_a_step_that_holds_on_for_long_is_not_taken_from_its_child(
     cluster: Cluster, orch: Orchestrator, worker: Process
 ) -> None:
     run, name, pid = held_without_message(cluster, orch, worker)
-    time.sleep(3.5)  # three looks of the parent at what it holds
+    looks(orch, 4)  # the last of them may not be over
     cluster.release(name)
     run.wait(30)
     only_given_back(orch, run)
@@ -181,7 +192,7 @@ def test_every_step_has_a_message_where_monitors_watch(orch: Orchestrator, worke
 
 def test_every_step_has_a_message_where_continuing_is_left_out(cluster: Cluster, orch: Orchestrator) -> None:
     worker = cluster.worker("-c", "1", "-l", "INFO", env={"ORCHESTRA_WITHOUT": "continuation"})
-    time.sleep(1.2)
+    looks(orch, 2)
     run = chain(orch, 20)
     run.wait(30)
     assert len(received(worker, run)) == 20
