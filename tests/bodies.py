@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestra import RetryPolicy, current, task, workflow
 
-TRACE = "ORCHESTRA_TEST_TRACE"
+TRACE, HOLD_AT = "ORCHESTRA_TEST_TRACE", "ORCHESTRA_TEST_HOLD_AT"
 
 
 def note(what: str, trace: Path | None = None) -> None:
@@ -29,8 +29,8 @@ def note(what: str, trace: Path | None = None) -> None:
 
 def lines_of(trace: Path) -> list[str]:
     """Return the lines of a trace. Who reads while another writes may see half of the last one: that is left out."""
-    text = trace.read_text() if trace.exists() else ""
-    return text[: text.rfind("\n") + 1].splitlines()
+    written = trace.read_bytes() if trace.exists() else b""
+    return written[: written.rfind(b"\n") + 1].decode().splitlines()
 
 
 def times_noted(what: str) -> int:

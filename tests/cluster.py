@@ -19,7 +19,7 @@ import redis
 from celery import bootsteps
 
 from orchestra import Orchestrator, Task, WorkflowRun
-from tests.bodies import TRACE, lines_of, note, times_noted
+from tests.bodies import HOLD_AT, TRACE, lines_of, note, times_noted
 from tests.forks import Program
 from tests.processes import Process, wait_until
 
@@ -129,11 +129,14 @@ class Cluster:
         return self.notes(prefix)[count - 1]
 
     def kill_at_random(self, task: Task | WorkflowRun, kills: int, chance: random.Random, *options: str) -> None:
-        """Kill the worker after a random number of further notes, again and again, and let the last one finish."""
+        """Kill the worker after a random number of further notes, again and again, and let the last one finish.
+
+        It makes one note more at most: who is slow to kill it shall not find that it has come to its end.
+        """
         for _ in range(kills):
-            seen = len(self.notes())
-            worker = self.worker(*options, ready=False)
-            self.wait_for_note("", seen + chance.randint(1, 4), timeout=40)
+            wanted = len(self.notes()) + chance.randint(1, 4)
+            worker = self.worker(*options, ready=False, env={HOLD_AT: str(wanted + 1)})
+            self.wait_for_note("", wanted, timeout=60)
             worker.kill9()
         self.worker(*options, ready=False)
         task.wait(60)
@@ -173,6 +176,8 @@ class Sent:
     size: int
     name: str
     chain: Sequence[Mapping[str, Any]]
+    eta: str | None
+    """Until when it would sit in a worker."""
 
 
 class Eavesdropper:
@@ -204,7 +209,8 @@ class Eavesdropper:
         message = json.loads(text)
         _args, _kwargs, embed = json.loads(base64.b64decode(message["body"]))
         headers = message["headers"]
-        self.sent.append(Sent(len(text), headers["shadow"] or headers["task"], embed["chain"] or ()))
+        name = headers["shadow"] or headers["task"]
+        self.sent.append(Sent(len(text), name, embed["chain"] or (), headers.get("eta")))
 
     def __enter__(self) -> Self:
         self._thread.start()

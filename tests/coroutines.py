@@ -41,7 +41,7 @@ async def third_time(self: Any) -> int:
     return self.request.retries
 
 
-@app.task(soft_time_limit=0.2)
+@app.task(soft_time_limit=3)  # which it can deal with only if it has begun by then
 async def tidies() -> str:
     """Deals with its soft limit."""
     try:

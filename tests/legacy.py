@@ -86,7 +86,7 @@ class Audited(Task):  # pyright: ignore[reportMissingTypeArgument]
         note(f"{self.name} on_failure {exc!r} {list(args)}")
 
     def on_retry(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        note(f"{self.name} on_retry {exc!r}")
+        note(f"{self.name} on_retry {exc!r} {list(args)}")
 
     def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         note(f"{self.name} after_return {status} {list(args)}")
@@ -233,18 +233,18 @@ def replaces(self: Any) -> None:
     raise self.replace(add.s(1, 2))
 
 
-@app.task(time_limit=1)
+@app.task(time_limit=3)
 def limited() -> None:
-    """Run into its own hard limit."""
+    """Run into its own hard limit, which counts from when a child was given the message."""
     note("limited")
-    time.sleep(10)
+    time.sleep(30)
 
 
-@app.task(soft_time_limit=1)
+@app.task(soft_time_limit=3)
 def softly_limited() -> str:
-    """Notice its own soft limit."""
+    """Notice its own soft limit, where the body has begun by then."""
     try:
-        time.sleep(10)
+        time.sleep(30)
     except SoftTimeLimitExceeded:
         return "noticed"
     return "slept"

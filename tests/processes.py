@@ -168,7 +168,7 @@ class Process:
         self._signal_group(signal.SIGKILL)
         self.popen.wait()
 
-    def stop(self, timeout: float = 15) -> int:
+    def stop(self, timeout: float = 60) -> int:
         """Ask the command to end (SIGTERM), kill what is left of its group after `timeout`, return its status."""
         if self.alive:
             self.popen.terminate()

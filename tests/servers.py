@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ import redis
 from tests.processes import Process, wait_until
 
 HOST = "127.0.0.1"
+_CHANCE = SystemRandom()
+"""Others draw from a seed, and would come to the same port."""
 START_TIMEOUT_S = 60
 
 
@@ -425,7 +428,7 @@ class PrivatePostgres:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        self._process.stop()
+        self._process.stop(15)  # it waits for sessions that others have left open
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -441,10 +444,12 @@ def _unprivileged_user() -> str:
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """Return a port that was free a moment ago, below those that the system gives to connections meanwhile."""
+    while True:
+        port = _CHANCE.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def find_binary(name: str, *, package: str, server: str) -> str:

@@ -17,7 +17,7 @@ from orchestra.errors import NoModelConfigured
 from orchestra.model.usage import Usage
 from orchestra.testing import Calls, ScriptedModel
 from tests import agents as scripts
-from tests.bodies import TRACE, lines_of
+from tests.bodies import HOLD_AT, TRACE, lines_of
 from tests.cluster import ROOT, Cluster
 from tests.commands import orchestra
 from tests.openai_server import OpenAiServer
@@ -204,7 +204,7 @@ def test_a_plain_agent_of_pydantic_ai_in_a_task_goes_on_from_its_last_call_after
 ) -> None:
     state, trace = tmp_path / "state.db", tmp_path / "trace.tsv"
     monkeypatch.setenv(TRACE, str(trace))
-    command, env = [sys.executable, "-c", OPEN_AND_ASK, str(state)], {scripts.HOLD_AT: "7"}
+    command, env = [sys.executable, "-c", OPEN_AND_ASK, str(state)], {HOLD_AT: "7"}
     with Process(command, log=tmp_path / "log", cwd=ROOT, env=env) as program:
         wait_until(lambda: len(lines_of(trace)) >= 7, 60, "some calls")
         program.kill9()

@@ -132,7 +132,7 @@ def test_a_body_that_holds_the_interpreter_for_longer_than_a_lease_lasts_is_left
     orch = cluster.orchestrator()
     cluster.worker("--pool", "asyncio", "--queues", "others", env={"ORCHESTRA_LEASE_S": "2"})
     cluster.worker("--pool", "asyncio", env={"ORCHESTRA_LEASE_S": "2"})
-    task = orch.submit(bodies.hold_the_interpreter, 10).wait(40)
+    task = orch.submit(bodies.hold_the_interpreter, 14).wait(60)  # six times two seconds, and a look of the other
     assert (task.status, task.claims, task.crashes) == (TaskStatus.COMPLETED, 1, 0)
     assert cluster.noted() == {"holds the interpreter": 1}
 

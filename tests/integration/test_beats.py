@@ -43,7 +43,7 @@ ENV = dict(os.environ)
 PROCESSES = ("sqlite", "postgresql", "redis")
 """Stores that processes share."""
 NEVER = Schedule(ScheduleType.INTERVAL)
-QUICK = Scale(20, 6, 1.5, 3)
+QUICK = Scale(20, 6, 1.5, 6)
 FULL = Scale(200, 60, 3.0, 15)
 
 
@@ -74,8 +74,8 @@ def test_three_beats_of_which_one_is_killed_again_and_again_fire_everything_once
             for n in range(scale.jobs)
         ]  # fmt: skip
         kills = kill_now_and_then(beats, until=end.timestamp() + 1, every_s=scale.kill_every_s)
-        wait_until(lambda: all(each.status == "ENDED" for each in orch.jobs()), 30, "the last firings")
-        wait_until(lambda: len(heard) >= scale.jobs * scale.seconds, 30, "the events of all firings")
+        wait_until(lambda: all(each.status == "ENDED" for each in orch.jobs()), 60, "the last firings")
+        wait_until(lambda: len(heard) >= scale.jobs * scale.seconds, 60, "the events of all firings")
         late: list[tuple[float, float]] = []
         for job in made:
             runs = orch.parts.store.runs(RunFilter(job_id=job.id, limit=10_000))
@@ -245,13 +245,14 @@ def test_stock_entries_and_jobs_fire_once_under_several_celery_beats(
             wait_until(lambda: adopted.said("number") >= 5, 30, "five ticks")
             wait_until(lambda: adopted.said("delta") >= 2, 30, "two of the timedelta")
             wait_until(lambda: adopted.said("job") >= 4, 30, "four firings")
-            span = time.time() - begun
-            minutes = int((begun + span) // 60 - begun // 60)
-            assert adopted.said("number") <= span + 3
-            assert adopted.said("delta") <= span / 2 + 3
-            assert 1 <= adopted.said("minutely") <= 1 + minutes
-            assert adopted.said("never") == 0
-            assert adopted.said("job") <= len(job.runs())
+            wait_until(lambda: adopted.said("minutely") >= 1, 30, "what was due for an hour")
+            said = {word: adopted.said(word) for word in ("number", "delta", "minutely", "never", "job")}
+            ended = time.time()  # and then how many there may be by now
+            assert said["number"] <= ended - begun + 3
+            assert said["delta"] <= (ended - begun) / 2 + 3
+            assert said["minutely"] <= 1 + ended // 60 - begun // 60
+            assert said["never"] == 0
+            assert said["job"] <= len(job.runs())
             assert [each.id for each in orch.jobs()] == ["j"]
     assert not (adopted.folder / "celerybeat-schedule").exists()
 

@@ -185,7 +185,8 @@ def test_a_run_is_submitted_explained_served_watched_shown_and_listed(shared: Sh
     worker = shared.start("worker", "--app", "flows:orch", "--concurrency", "2", log="worker.log")
     assert watcher.wait() == 0
     assert "workflow.completed" in watcher.output
-    wait_until(lambda: "consumes, and its lease holds" in shared("doctor"), 30, "a healthy doctor")
+    healthy = "consumes, and its lease holds"
+    wait_until(lambda: healthy in shared("doctor"), 60, "a healthy doctor", ignoring=AssertionError)
     shown = shared.json("runs", "show", run_id)
     assert (shown["status"], shown["output"], shown["metadata"]) == ("COMPLETED", 15, {"team": "x"})
     assert [each["name"] for each in shown["steps"]] == ["pages", "size", "total", "size[0]", "size[1]", "size[2]"]

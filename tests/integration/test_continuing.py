@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def orch(cluster: Cluster) -> Orchestrator:
 @pytest.fixture
 def worker(cluster: Cluster) -> Process:
     return cluster.worker("-c", "1", "-l", "INFO")
+
+
+def looks(orch: Orchestrator, times: int) -> None:
+    """Wait until the worker has looked so often at what it holds: before each look it removes leases of the dead."""
+    store = orch.parts.store
+    (its,) = store.leases()
+    for at in range(times):
+        dead = replace(its, incarnation=f"dead/{at}", worker="dead", boot_id="before the machine was started anew")
+        store.renew(dead)
+        wait_until(lambda dead=dead: dead not in store.leases(), 30, "the worker to look")
 
 
 def chain(orch: Orchestrator, links: int, last: str | None = None) -> WorkflowRun:
@@ -149,7 +160,7 @@ def test_a_step_that_holds_on_for_long_is_not_taken_from_its_child(
     cluster: Cluster, orch: Orchestrator, worker: Process
 ) -> None:
     run, name, pid = held_without_message(cluster, orch, worker)
-    time.sleep(3.5)  # three looks of the parent at what it holds
+    looks(orch, 4)  # the last of them may not be over
     cluster.release(name)
     run.wait(30)
     only_given_back(orch, run)

@@ -66,7 +66,7 @@ def answers(port: int, path: str, user: str | None = None) -> bool:
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
     if user is not None:
         request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return answer.status == 200
 
 

@@ -41,14 +41,14 @@ def run_program(source: str, folder: Path, root: Path) -> subprocess.CompletedPr
 
 @pytest.mark.alone
 def test_opening_starts_no_thread_and_submitting_does() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())  # some of which may be about to end
     with Orchestrator(concurrency=3) as orch:
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         assert orch.runs() == []
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         orch.submit(noop).wait(LONG_S)
-        assert threading.active_count() > before
-    wait_until(lambda: threading.active_count() == before)
+        assert set(threading.enumerate()) - before
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 @pytest.mark.alone
@@ -372,7 +372,12 @@ heavy = ["sqlalchemy", "sqlite3", "psycopg", "pydantic_ai", "openai", "anthropic
          "fastapi", "flask", "aiohttp", "httpx", "celery", "kombu", "redis"]
 print(json.dumps([took, [name for name in heavy if name in sys.modules]]))
 """
-    seen = [json.loads(run_program(source, tmp_path, root).stdout) for _ in range(3)]
-    print(f"import orchestra: {min(took for took, _ in seen) * 1e3:.0f} ms")
-    assert all(heavy == [] for _, heavy in seen)
-    assert min(took for took, _ in seen) < 0.4  # of the processor; 200 ms on an idle machine
+
+    def takes() -> float:
+        took, heavy = json.loads(run_program(source, tmp_path, root).stdout)
+        assert heavy == []
+        return took
+
+    took = least(takes, 0.4)
+    print(f"import orchestra: {took * 1e3:.0f} ms")
+    assert took < 0.4  # of the processor; 200 ms on an idle machine

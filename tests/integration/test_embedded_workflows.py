@@ -326,11 +326,11 @@ def test_an_output_that_json_cannot_hold_fails_and_says_so(orch: Orchestrator, o
 def test_in_parallel_a_step_starts_when_its_own_predecessors_are_done(orch: Orchestrator) -> None:
     hold = threading.Event()
     run = orch.submit_workflow(
-        Workflow("flow", [Task("slow", lambda: hold.wait(LONG_S)), Task("quick", echo), Task("after quick", echo)],
+        Workflow("flow", [Task("slow", lambda: hold.wait(2 * LONG_S)), Task("quick", echo), Task("after quick", echo)],
                  {"after quick": ["quick"]})
     )  # fmt: skip
-    wait_until(lambda: statuses(run)["after quick"] == "COMPLETED")
-    assert statuses(run)["slow"] == "RUNNING"
+    ahead = {"quick": "COMPLETED", "after quick": "COMPLETED", "slow": "RUNNING"}
+    wait_until(lambda: statuses(run) == ahead)
     hold.set()
     assert run.wait(LONG_S).output == {"slow": True, "after quick": "nothing"}
 
@@ -489,7 +489,7 @@ def test_what_is_running_when_another_fails_runs_to_its_end_before_the_run_ends(
 
     def held() -> str:
         running.set()
-        hold.wait(LONG_S)
+        hold.wait(2 * LONG_S)
         return "kept"
 
     run = orch.submit_workflow(
@@ -525,14 +525,14 @@ def test_cancelling_a_run_ends_everything_in_it_at_once(orch: Orchestrator) -> N
 
     def held() -> None:
         running.set()
-        hold.wait(LONG_S)
+        hold.wait(2 * LONG_S)
 
     ran: list[object] = []
     run = orch.submit_workflow(Workflow("flow", [Task("done", echo), Task("held", held), Task("next", ran.append)],
                                         {"held": ["done"], "next": ["held"]}))  # fmt: skip
     assert running.wait(LONG_S)
     assert orch.cancel(run.id) is True
-    assert run.wait(LONG_S / 2).status is WorkflowStatus.CANCELLED
+    assert run.wait(LONG_S).status is WorkflowStatus.CANCELLED
     assert statuses(run) == {"done": "COMPLETED", "held": "CANCELLED", "next": "CANCELLED"}
     assert orch.cancel(run.id) is False
     hold.set()
@@ -545,13 +545,13 @@ def test_cancelling_a_step_ends_its_run_as_cancelled_and_skips_what_follows(orch
 
     def held() -> None:
         running.set()
-        hold.wait(LONG_S)
+        hold.wait(2 * LONG_S)
 
     step = Task("held", held, id="held-1")
     run = orch.submit_workflow(Workflow("flow", [step, Task("next", echo)], {"next": ["held"]}))
     assert running.wait(LONG_S)
     assert orch.cancel("held-1") is True
-    assert run.wait(LONG_S / 2).status is WorkflowStatus.CANCELLED
+    assert run.wait(LONG_S).status is WorkflowStatus.CANCELLED
     assert statuses(run) == {"held": "CANCELLED", "next": "SKIPPED"}
     hold.set()
 
@@ -594,6 +594,7 @@ def test_a_map_runs_one_step_for_each_element_in_order(orch: Orchestrator, count
 
 def test_a_map_runs_no_more_parts_at_a_time_than_it_may() -> None:
     running, most, lock = 0, 0, threading.Lock()
+    all_at_once = threading.Barrier(1)
 
     @task
     def counted(number: int) -> int:
@@ -601,6 +602,7 @@ def test_a_map_runs_no_more_parts_at_a_time_than_it_may() -> None:
         with lock:
             running += 1
             most = max(most, running)
+        all_at_once.wait(LONG_S)
         time.sleep(0.005)
         with lock:
             running -= 1
@@ -612,7 +614,7 @@ def test_a_map_runs_no_more_parts_at_a_time_than_it_may() -> None:
 
     with Orchestrator(concurrency=8) as orch:
         for at_once in (1, 3):
-            most = 0
+            most, all_at_once = 0, threading.Barrier(at_once)
             assert orch.submit_workflow(limited, at_once).wait(LONG_S).output == list(range(24))
             assert most == at_once
 

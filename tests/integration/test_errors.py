@@ -11,6 +11,7 @@ import pytest
 from celery import Celery
 
 from orchestra import ExecutionPattern, Orchestrator, RetryPolicy, Task, Workflow, errors, workflow
+from tests.processes import wait_until
 
 LONG_S = 30
 NOWHERE = "redis://:s3cret@127.0.0.1:1/0"
@@ -264,10 +265,14 @@ def test_without_a_worker_who_waits_gets_a_hint_once(
     monkeypatch.setattr("orchestra.waiting.HINT_AFTER_S", 0.05)
     monkeypatch.setattr(distributed.parts.cycle.publisher, "check", lambda: None)
     waiting = distributed.submit(echo, 1, queue="reports")
-    caplog.clear()
-    with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
-        waiting.wait(0.5)
-    (hint,) = [record.getMessage() for record in caplog.records if record.name == "orchestra.waiting"]
+
+    def hints() -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.WARNING), pytest.raises(TimeoutError):
+            waiting.wait(0.5)
+        return [record.getMessage() for record in caplog.records if record.name == "orchestra.waiting"]
+
+    (hint,) = wait_until(hints, what="a wait that had time for its hint")
     assert "1 tasks are ready on queue 'reports' and no worker serves it" in hint
     assert "orchestra worker --app MODULE:ATTRIBUTE --queues reports" in hint
 

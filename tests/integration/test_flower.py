@@ -26,7 +26,7 @@ class Flower:
         self.process.wait_for("orchestra flower on")
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
             return json.loads(answer.read())
 
     def states(self) -> dict[str, str]:
@@ -71,7 +71,8 @@ def test_steps_appear_under_their_names_with_root_and_parent_and_always_end(clus
 def test_a_step_that_was_cancelled_while_it_waited_ends_as_revoked(cluster: Cluster, flower: Flower) -> None:
     orch = cluster.orchestrator()
     holders = [orch.submit(hold, name) for name in ("a", "b")]
-    cluster.wait_for_note("b begins")
+    for name in ("a", "b"):
+        cluster.wait_for_note(f"{name} begins")
     waiting = orch.submit(echo, "z", name="Cancelled")
     orch.cancel(waiting.id)
     for name in ("a", "b"):

@@ -23,7 +23,9 @@ def cluster(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def lines_of(process: Process) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in process.output.splitlines()]
+    """Return what it wrote, but for the end of a line that is being written."""
+    written = process.output
+    return [json.loads(line) for line in written[: written.rfind("\n") + 1].splitlines()]
 
 
 @pytest.mark.parametrize("pool", ["prefork", "asyncio"])
