@@ -1,8 +1,10 @@
 """Submission: from what people wrote to a stored run. Task or Workflow → Graph → Plan → NewRun."""
 
+import gc
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +25,9 @@ from orchestra.runtime.observing import carrying, submitting
 from orchestra.store.contract import NewRun
 from orchestra.store.values import Created
 from orchestra.wiring import Parts
+
+_LARGE = 1000
+"""Steps from which on making the plan and the rows of a graph sets off collections of garbage that find none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +75,18 @@ class Submission:
     ) -> WorkflowRun:
         """Submit a graph, and return its run. The tasks that it was made of, if any, become handles of their steps."""
         self._lifetime.check()
-        compiled = self.plan(graph, priority, self._parts.cycle.learned(graph.name))
-        new = NewRun(
-            id=new_id(),
-            name=graph.name,
-            workflow_id=graph.id,
-            plan=compiled,
-            priority=DEFAULT_PRIORITY if priority is None else priority,
-            metadata=options.metadata(metadata),
-        )
-        numbered = [(tasks[step.position], step.n) for step in compiled.steps] if tasks else []
-        return WorkflowRun(self._create(new, terms, numbered), self._handles)
+        with _uncollected(len(graph.steps)):
+            compiled = self.plan(graph, priority, self._parts.cycle.learned(graph.name))
+            new = NewRun(
+                id=new_id(),
+                name=graph.name,
+                workflow_id=graph.id,
+                plan=compiled,
+                priority=DEFAULT_PRIORITY if priority is None else priority,
+                metadata=options.metadata(metadata),
+            )
+            numbered = [(tasks[step.position], step.n) for step in compiled.steps] if tasks else []
+            return WorkflowRun(self._create(new, terms, numbered), self._handles)
 
     def plan(self, graph: Graph, priority: int | None = None, durations: Mapping[str, float] | None = None) -> Plan:
         """Return the plan of a graph, with this orchestrator's functions, queue and priority."""
@@ -153,6 +159,19 @@ class Submission:
         if local is not None:
             local.serve({step.queue for step in new.plan.steps})
             local.start()
+
+
+@contextmanager
+def _uncollected(steps: int) -> Generator[None]:
+    """Collect no garbage while the rows of a large graph are made: Python would look through all of them many times."""
+    if steps < _LARGE or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _limited(new: NewRun, limits: UsageLimits | None) -> Mapping[str, object]:

@@ -154,6 +154,7 @@ def compiled(
     durations: Mapping[str, float] | None = None,
 ) -> Plan:
     """Compile a graph of any shape; see ``plan``."""
+    bind = _each_once(bind)
     graph = _with_gates(graph)
     if gathered:
         graph = _gathered(graph, alone)
@@ -179,6 +180,19 @@ def compiled(
         place = _Place(n, order[n], waits_for.get(n), tuple(feeds[n]), chain[n], rank[n], whens[n])
         steps.append(_planned(step, place, *called[n], bind, priority, queue))
     return Plan(steps, joins, _result(graph, steps, number), graph.on_failure)
+
+
+def _each_once(bind: Callable[[object], Target]) -> Callable[[object], Target]:
+    """Return the same, asked once for each of the functions that a graph calls: thousands of steps may call one."""
+    known: dict[int, tuple[object, Target]] = {}
+
+    def bound(agent: object) -> Target:
+        found = known.get(id(agent))
+        if found is None:
+            found = known[id(agent)] = agent, bind(agent)  # kept with it: an id may be given again
+        return found[1]
+
+    return bound
 
 
 def _plan_of_one(graph: Graph, bind: Callable[[object], Target], priority: int, queue: str) -> Plan:
