@@ -1,7 +1,5 @@
 """A simulated worker: slots, a parent that may have children, and the reconciler that it runs in earnest."""
 
-import base64
-import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,25 +16,25 @@ from orchestra.runtime.board import At, Board
 from orchestra.runtime.body import arguments, elements
 from orchestra.runtime.codec import encode_output
 from orchestra.runtime.continuing import Continuation
-from orchestra.runtime.cycle import Cycle, Ended, GoingOn, Turn
+from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.grouping import GroupingStore
 from orchestra.runtime.leaving import Notice
 from orchestra.runtime.outcomes import Elements
-from orchestra.runtime.publisher import chain_of
 from orchestra.runtime.reconciler import Reconciler
 from orchestra.runtime.registry import GENERIC, Registry
 from orchestra.runtime.routing import HEADER
-from orchestra.runtime.succession import Fetched, Succession
-from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Recorded, Refused, Store
+from orchestra.runtime.succession import Succession
+from orchestra.store.contract import Claimed, ClaimRef, Refused, Store
 from orchestra.testing.simulation.broker import Broker, Message, SimPublisher
 from orchestra.testing.simulation.departure import Departure, Work
+from orchestra.testing.simulation.going_on import Courier, Noted, Post, Whims
 from orchestra.testing.simulation.judge import Judge
 from orchestra.testing.simulation.room import Room
 from orchestra.testing.simulation.script import Boom, Script
 from orchestra.testing.simulation.store import SimStore
 from orchestra.testing.simulation.strand import Killed, Strand
 from orchestra.testing.simulation.workload import REGISTRY, nested
-from orchestra.testing.simulation.world import Process, World
+from orchestra.testing.simulation.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ class SimWorker:
         adapter.leaving = self._notice
         adapter.is_coming = self._has_message_of
         if not self.kind.forks:
-            cycle.going_on = _Noted(Succession(adapter, _Post(self, self._stage.broker, world)), self.process)
+            cycle.going_on = Noted(Succession(adapter, Post(self, self._stage.broker, world)), self.process)
         return adapter
 
     def _has_message_of(self, ref: MessageRef) -> bool:
@@ -275,17 +273,17 @@ class SimWorker:
             self._perform(adapter, Request(Message(celery_id, "", 0, about["chain"] or ())))
 
         about = {HEADER: 1, "delivery_info": {"routing_key": request.queue}}
-        courier, reliefs = _Courier(self._stage.broker, self.process), list[Strand]()
+        courier, reliefs = Courier(self._stage.broker, self.process), list[Strand]()
 
         def later(seconds: float, function: Callable[[], object]) -> None:
             reliefs.append(self._world.spawn(self.process, f"relief of {request.id}", function, seconds))
 
         continuation = Continuation(
             self._board, row, {GENERIC: go_on}, adapter, courier, self._notice,
-            for_s=1.0, away_s=5.0, late_s=0.3, durations=_Whims(self._world), later=later, pause=self._world.pause,
+            for_s=1.0, away_s=5.0, late_s=0.3, durations=Whims(self._world), later=later, pause=self._world.pause,
             monotonic=self._monotonic,
         )  # fmt: skip
-        adapter.cycle.going_on = _Noted(continuation, self.process)
+        adapter.cycle.going_on = Noted(continuation, self.process)
         try:
             continuation.trace(lambda *_: self._perform(adapter, request), request.id, [], {}, about)
         except Killed:
@@ -376,115 +374,6 @@ class SimWorker:
 
     def _drop_claim(self, claimed: Claimed) -> None:
         self._stage.judge.dropped.add(claimed.claim)
-
-
-class _Noted:
-    """Notes what a child may begin although its worker is told to go meanwhile, since it went on with it before."""
-
-    def __init__(self, going_on: GoingOn, process: Process) -> None:
-        self._going_on, self._process = going_on, process
-        self._runs: dict[ClaimRef, Sequence[str]] = {}
-
-    def turn(self, ended: Ended, worker: str) -> Turn | None:
-        """See ``GoingOn``."""
-        turn, claim = self._going_on.turn(ended, worker), ended.claimed.claim
-        if turn is not None and turn.onward is not None and claim not in self._runs and self._process.told_at is None:
-            self._runs[claim] = [each.claimed.claim.ref.step.run_id for each in turn.ended]
-            self._process.goes_on_in.extend(self._runs[claim])
-        return turn
-
-    def settled(self, ended: Ended, recorded: Recorded | None) -> Sequence[Dispatch]:
-        """See ``GoingOn``."""
-        for run_id in self._runs.pop(ended.claimed.claim, ()):
-            self._process.goes_on_in.remove(run_id)
-        return self._going_on.settled(ended, recorded)
-
-    def took(self, message: MessageRef, answer: Claimed | Refused) -> None:
-        """See ``GoingOn``."""
-        self._going_on.took(message, answer)
-
-
-class _Post:
-    """What the slots of a worker take without its loop."""
-
-    def __init__(self, worker: SimWorker, broker: Broker, world: World) -> None:
-        self._worker, self._broker, self._world = worker, broker, world
-
-    def is_open(self) -> bool:
-        """See ``Post``."""
-        return self._world.rng.random() < 0.9
-
-    def fetch(self, after: str) -> Fetched | None:
-        """See ``Post``."""
-        for queue in sorted(self._worker.queues, key=lambda queue: queue == after):
-            message = self._broker.take(queue)
-            if message is not None:
-                self._broker.hold(message, self._worker)
-                self._worker.process.may_begin.add(message.id)
-                return Fetched(queue, queue, {"sent": message}, MessageRef.parse(message.id))
-        return None
-
-    def put_back(self, fetched: Fetched) -> None:
-        """See ``Post``."""
-        self._broker.give_back(fetched.message["sent"])
-
-    def deliver(self, fetched: Fetched) -> None:
-        """See ``Post``."""
-        if self._worker.departure.closed or self._world.rng.random() < 0.05:
-            raise ConnectionError("simulated: the worker is not connected")
-        self._worker.receive(fetched.message["sent"])
-
-    def written(self, dispatch: Dispatch, following: Sequence[object]) -> Fetched:
-        """See ``Post``."""
-        chain = chain_of(dispatch, following, lambda priority: priority)
-        message = Message(dispatch.ref.celery_id, dispatch.queue, dispatch.priority, chain)
-        self._broker.hold(message, self._worker)
-        return Fetched(dispatch.queue, dispatch.queue, {"sent": message}, dispatch.ref)
-
-
-class _Whims:
-    """Any call may be short, and is not the next time."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._targets: set[str] = set()
-
-    def note(self, target: str, seconds: float) -> None:
-        """One more call has ended."""
-        self._targets.add(target)
-
-    def of(self, target: str) -> float | None:
-        """Return what it takes now."""
-        return self._world.rng.choice((None, 0.0001, 0.001, 0.02))
-
-    def short(self) -> frozenset[str]:
-        """Return what is short now."""
-        return frozenset(each for each in sorted(self._targets) if self._world.rng.random() < 0.5)
-
-
-class _Courier:
-    """Lets a child take messages without its parent."""
-
-    def __init__(self, broker: Broker, process: Process) -> None:
-        self._broker, self._process = broker, process
-
-    def take(self, queue: str, most: int) -> Sequence[tuple[str, dict[str, Any]]]:
-        """See ``Courier``."""
-        taken = list[tuple[str, dict[str, Any]]]()
-        while len(taken) < most and (message := self._broker.take(queue)) is not None:
-            self._process.may_begin.add(message.id)
-            headers = {HEADER: 1, "id": message.id, "task": GENERIC}
-            body = json.dumps([[], {}, {"chain": message.chain}]).encode()
-            taken.append((queue, {"headers": headers, "body": base64.b64encode(body).decode(), "sent": message}))
-        return taken
-
-    def put_back(self, key: str, message: Mapping[str, Any]) -> None:
-        """See ``Courier``."""
-        self._broker.put_back(message["sent"])
-
-    def waits(self, queues: Sequence[str]) -> bool:
-        """See ``Courier``."""
-        return self._broker.waits(queues)
 
 
 _SAID = object()
