@@ -151,9 +151,13 @@ class Continuation:
         self._taken: Sequence[_Taken] = ()
         """Messages whose steps are about to be claimed."""
         self._takes_first = False
-        """Whether records handed on nothing lately, and messages waited."""
+        """Whether records handed on nothing lately and messages waited, or they handed on more than was kept."""
 
     # --- what the cycle asks ------------------------------------------------------------------------------------
+
+    def claimed(self) -> None:
+        """A body begins whose step had to be claimed first."""
+        self._hand.begin()
 
     def turn(self, ended: Ended, worker: str) -> Turn | None:
         """A body has ended: say what is to be asked of the store now. None: it is recorded with those that follow."""
@@ -202,8 +206,9 @@ class Continuation:
         self._hand.recorded(ended.claimed.claim)
         if recorded is None:
             return ()
+        if recorded.onward or recorded.dispatches:
+            self._takes_first = bool(recorded.dispatches)
         for dispatch, claimed in recorded.onward:
-            self._takes_first = False
             self._hand.keep(_of_dispatch(self._request, dispatch, ended.following, claimed))
         return recorded.dispatches
 

@@ -73,6 +73,10 @@ class Turn(NamedTuple):
 class GoingOn(Protocol):
     """Chooses what this process goes on with by itself, and when it records."""
 
+    def claimed(self) -> None:
+        """A step was claimed, and its body begins: what that takes is counted from now."""
+        ...
+
     def turn(self, ended: Ended, worker: str) -> Turn | None:
         """A body has ended: say what is to be asked of the store now. None: it is recorded with those that follow.
 
@@ -91,6 +95,9 @@ class GoingOn(Protocol):
 
 class HandsOnAll:
     """Goes on with nothing, and records at once."""
+
+    def claimed(self) -> None:
+        """It counts nothing."""
 
     def turn(self, ended: Ended, worker: str) -> Turn | None:
         """Each is recorded alone."""
@@ -127,8 +134,10 @@ class Cycle:
         """Take the step that a message names, or learn why not."""
         now, begun = self.clock(), time.perf_counter()
         answer = self.store.claim(message, self.worker, now)
-        if self.observe is not None and not isinstance(answer, Refused):
-            self.observe(of_claim(answer, now, time.perf_counter() - begun))
+        if not isinstance(answer, Refused):
+            if self.observe is not None:
+                self.observe(of_claim(answer, now, time.perf_counter() - begun))
+            self.going_on.claimed()
         return answer
 
     def record(self, claimed: Claimed, outcome: Outcome, following: Sequence[object] = ()) -> Recorded | None:

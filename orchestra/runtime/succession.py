@@ -103,6 +103,9 @@ class Succession:
         self._targets: tuple[str, ...] = ()
         """What was called here lately: it can be called here."""
 
+    def claimed(self) -> None:
+        """It counts nothing."""
+
     def turn(self, ended: Ended, worker: str) -> Turn | None:
         """A body has ended: record it, and claim what follows."""
         claim, row = ended.claimed.claim, ended.claimed.row

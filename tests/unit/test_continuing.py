@@ -260,6 +260,29 @@ def test_very_short_steps_are_claimed_and_recorded_several_at_a_time(child: Chil
     assert len(child.store.calls) <= 7, child.store.calls
 
 
+def test_what_could_not_be_kept_is_claimed_with_the_next_record(child: Child) -> None:
+    run, child.delivers = wide(child, 20), True
+    child.handle(run)
+    assert child.statuses(run) == " ".join(["CO"] * 22)
+    # The first, with claims of 16; these, with claims of the 4 that wait; these, with that of what joins all; that.
+    assert child.store.calls == [("claim", 1), ("record", 1), ("together", 20), ("together", 4), ("record", 1)]
+
+
+def test_the_way_to_the_store_is_no_part_of_what_a_body_takes(child: Child) -> None:
+    claim = child.store.claim
+
+    def late(*args: Any) -> Any:
+        child.clock.now += 0.02
+        return claim(*args)
+
+    child.store.claim = late  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+    child.learn(1)
+    first, *others = singles(child, 9)
+    child.queue = [message(run) for run in others]
+    child.handle(first)
+    assert ("together", 8) in child.store.calls
+
+
 def test_no_more_are_taken_than_take_a_few_milliseconds(child: Child) -> None:
     child.learn(*[1] * 30, seconds=0.002)
     child.seconds = 0.002
