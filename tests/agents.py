@@ -12,7 +12,7 @@ from orchestra.agents.base import Agent, AgentConfig
 from orchestra.agents.durable import Durable
 from orchestra.agents.patterns.debate import Verdict
 from orchestra.testing import Calls, ScriptedModel
-from tests.bodies import HOLD_AT, TRACE, lines_of, note
+from tests.bodies import HOLD_AT, TRACE, hold, lines_of, note
 
 TOOL_CALLS = 10
 
@@ -38,10 +38,11 @@ def count() -> int:
 
 @task
 def tell() -> str:
-    """Say something, word by word."""
+    """Say something, word by word; end when the test has heard it, since nothing waits for what is on its way."""
     words = ("one ", "two ", "three ", "four ")
     for each in words:
         current().say(each)
+    hold("told")
     return "".join(words)
 
 

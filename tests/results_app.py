@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, chord, group
@@ -54,6 +55,14 @@ def same(value: Any) -> Any:
 def slow(n: int, seconds: float = 0.01) -> int:
     """Take a while."""
     time.sleep(seconds)
+    return n
+
+
+@app.task
+def held(n: int, until: str) -> int:
+    """Run until there is a file of that name."""
+    while not Path(until).exists():
+        time.sleep(0.01)
     return n
 
 

@@ -27,7 +27,7 @@ MOST_WAITING = 100_000
 MOST_HEARD = 10_000
 """Pieces that wait for one follower; more are left out."""
 _BEGIN_S = 5.0
-_LISTEN_S = 0.2
+_FIRST_LOOK_S, _LISTEN_S = 0.001, 0.2
 _PAUSE_S = 1.0
 
 
@@ -181,10 +181,10 @@ class BrokerStreams:
                         durable=False, no_ack=True, expires=60.0, max_length=MOST_HEARD,
                     )  # fmt: skip
                     with Consumer(connection, queues=[its], callbacks=[hear], accept=["json"]):
-                        begun.set()
                         while not over.is_set():
-                            with suppress(TimeoutError):
-                                connection.drain_events(timeout=_LISTEN_S)
+                            with suppress(TimeoutError):  # Redis is told of a listener when it first looks
+                                connection.drain_events(timeout=_LISTEN_S if begun.is_set() else _FIRST_LOOK_S)
+                            begun.set()
             except Exception as error:
                 logger.debug("The texts of steps cannot be heard at the moment: %s", error)
                 over.wait(_PAUSE_S)

@@ -23,7 +23,8 @@ from orchestra.model.task import WorkflowRun
 _REFRESH_S = 0.2
 _SHOWN = 8
 _LONGEST_TAIL = 60
-_LAST_WORDS_S = 1.0
+_LAST_WORDS_S = 5.0
+"""How long what was said last may take: a moment, unless the machine stalls."""
 _SILENCE_S = 2.0
 """How long nothing happens until it is looked why."""
 

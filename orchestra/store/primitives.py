@@ -154,7 +154,7 @@ class Transaction(Protocol):
         ...
 
     def skip(self, run_id: str, join: int, error: ErrorInfo, now: float) -> list[Hot]:
-        """Make the PENDING bodies of a join SKIPPED."""
+        """Make the PENDING bodies of a join SKIPPED; returns them by number, so that all stores go on alike."""
         ...
 
     def count_part(self, run_id: str, parent: int, broken: bool) -> tuple[int, int, int | None, int | None] | None:

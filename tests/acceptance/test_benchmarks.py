@@ -9,11 +9,12 @@ import pytest
 from benchmarks.samples import Run
 
 
+@pytest.mark.timeout(240)
 def test_rounds_are_played_shown_and_kept_as_lines_of_json(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "samples.jsonl"
     options = ["--case", "noop,chain", "--peers", "orchestra-embedded", "--rounds", "2", "--size", "tiny"]
     command = [sys.executable, "-m", "benchmarks", *options, "--out", out]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=220)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| orchestra-embedded | **" in done.stdout
     samples = Run.read(out).samples

@@ -140,7 +140,7 @@ def test_the_program_runs_as_it_stands(tmp_path: Path, root: Path, program: tupl
     (tmp_path / "program.py").write_text(PRELUDE + source)
     ended = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=110,
     )  # fmt: skip
     assert ended.stderr == ""
     assert (ended.stdout, ended.returncode) == (printed, 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from orchestra import Orchestrator, Task, TaskStatus, Workflow, WorkflowRun
+from orchestra.store.contract import ClaimRef
 from tests import bodies
 from tests.claims import check_claims
 from tests.cluster import Cluster
@@ -31,9 +32,8 @@ def many_short_steps(chains: int, links: int) -> Workflow:
 class Orphan:
     """A step that a victim was running when it was killed."""
 
-    name: str
+    claim: ClaimRef
     killed_at: float
-    claims: int
 
 
 class Morgue:
@@ -41,7 +41,7 @@ class Morgue:
 
     def __init__(self, cluster: Cluster, orch: Orchestrator) -> None:
         self._cluster, self._orch = cluster, orch
-        self.orphans: list[Orphan] = []
+        self._orphans: list[Orphan] = []
 
     def kill(self, worker: Process) -> None:
         """Kill the whole process group of a worker."""
@@ -52,23 +52,23 @@ class Morgue:
         held = store.held(lease.incarnation)
         killed_at = time.time()
         worker.kill9()
-        for claim in held:
-            record = store.step(claim.ref.step)
-            assert record is not None
-            if record.status is not TaskStatus.COMPLETED:  # by a record that was on its way
-                self.orphans.append(Orphan(record.name, killed_at, claim.claim))
+        self._orphans += [Orphan(claim, killed_at) for claim in held]
 
     def delays(self) -> list[float]:
-        """Return for each orphan how many seconds passed from the kill to its next begin."""
+        """Return for each orphan, when all have ended, how many seconds passed from the kill to its next begin."""
+        store = self._orch.parts.store
+        orphans: list[tuple[str, float]] = []
+        for each in self._orphans:
+            record = store.step(each.claim.ref.step)
+            assert record is not None
+            if record.claims > each.claim.claim:  # or the server had the record of its end on its way
+                orphans.append((record.name, each.killed_at))
         begins: dict[str, list[float]] = {}
         for note in self._cluster.notes():
             name, _, what = note.what.partition(" ")
             if what == "begins":
                 begins.setdefault(name, []).append(note.time)
-        return sorted(
-            next(at for at in begins[orphan.name] if at > orphan.killed_at) - orphan.killed_at
-            for orphan in self.orphans
-        )
+        return sorted(next(at for at in begins[name] if at > killed_at) - killed_at for name, killed_at in orphans)
 
 
 def report(what: str, delays: Sequence[float]) -> None:

@@ -1,6 +1,6 @@
 """MCP servers as tools of agents: real servers, started over stdio or listening on HTTP."""
 
-import socket
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +15,7 @@ from tests.cluster import ROOT, Cluster
 from tests.processes import Process, wait_until
 
 CALLS = Calls(("price", {"item": "pen"}))
+LISTENING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
 @pytest.fixture(params=["stdio", "http"])
@@ -23,11 +24,11 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[McpServer]:
     if request.param == "stdio":
         yield McpServer(command=command)
         return
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with Process([*command, str(port)], log=tmp_path / "mcp.log", cwd=ROOT, env={}) as process:
-        process.wait_for("Uvicorn running")
-        yield McpServer(url=f"http://127.0.0.1:{port}/mcp")
+    with Process([*command, "0"], log=tmp_path / "mcp.log", cwd=ROOT, env={}) as process:
+        process.wait_for(LISTENING.search, timeout=60)
+        found = LISTENING.search(process.output)
+        assert found is not None
+        yield McpServer(url=f"{found[1]}/mcp")
 
 
 def test_the_tools_of_a_server_are_called_once_whatever_becomes_of_the_step(shop: McpServer, tmp_path: Path) -> None:

@@ -44,14 +44,16 @@ def test_a_worker_shows_what_its_bodies_did_in_whatever_process(cluster: Cluster
     url = address(process)
     orch.wait_all([*done, failing], timeout=60)
     noop, boom = (f'queue="{queue}",task="tests.bodies:{name}"' for name in ("noop", "boom"))
+    # A child of a machine that stalls gives back what it has not begun, and that is claimed again.
+    of_noop, of_boom = sum(each.claims for each in done), failing.claims
     wanted = {
         f'orchestra_steps_ended_total{{outcome="failed",{boom}}}': 1,
         f'orchestra_steps_ended_total{{outcome="completed",{noop}}}': 3,
         f'orchestra_steps_ended_total{{outcome="retried",{boom}}}': 1,
-        f"orchestra_steps_started_total{{{noop}}}": 3,
-        f"orchestra_steps_started_total{{{boom}}}": 2,
+        f"orchestra_steps_started_total{{{noop}}}": of_noop,
+        f"orchestra_steps_started_total{{{boom}}}": of_boom,
         f"orchestra_step_seconds_count{{{noop}}}": 3,
-        f'orchestra_step_lag_seconds_count{{queue="{queue}"}}': 5,
+        f'orchestra_step_lag_seconds_count{{queue="{queue}"}}': of_noop + of_boom,
         'orchestra_store_seconds_count{operation="record"}': 5,
         "orchestra_ready": 1,
     }
@@ -62,7 +64,7 @@ def test_a_worker_shows_what_its_bodies_did_in_whatever_process(cluster: Cluster
     assert found[f'orchestra_step_lag_seconds_sum{{queue="{queue}"}}'] > 0.1
     assert found['orchestra_store_seconds_count{operation="renew"}'] >= 1
     # What is claimed with the record of the step before is no question of its own to the store.
-    assert 1 <= found['orchestra_store_seconds_count{operation="claim"}'] <= 5
+    assert 1 <= found['orchestra_store_seconds_count{operation="claim"}'] <= of_noop + of_boom
     assert found[f'orchestra_messages_received_total{{queue="{queue}"}}'] >= 1
     assert process.stop(30) == 0
 
@@ -72,8 +74,9 @@ def test_what_is_ready_is_counted_with_the_broker_and_in_the_store(cluster: Clus
     for _ in range(70):
         orch.submit(bodies.noop, queue="unserved")
     url = address(cluster.run(["beat", *SERVE], ready=True))
-    found = metrics(url)
     where = 'orchestra_ready_steps{{queue="unserved",where="{}"}}'.format
+    seen(url, where("broker"), 64)
+    found = metrics(url)
     assert (found[where("broker")], found[where("store")]) == (64, 6)
     age = 'orchestra_oldest_ready_seconds{queue="unserved"}'
     wait_until(lambda: metrics(url)[age] > found[age] > 0, 30, "an age that rises")
@@ -93,9 +96,11 @@ def test_takeovers_and_lost_messages_are_counted(alone: Cluster) -> None:
     held.wait(60)
     lost = orch.submit(bodies.noop, queue="late")
     with alone.redis() as client:
+        wait_until(lambda: client.keys("late*"), 30, "the message")
         client.flushall()
     late = address(alone.worker("--concurrency", "1", "--queues", "late", *SERVE))
-    seen(late, "orchestra_lost_messages_total", 1)
+    # Once more where the worker stalls before it takes what it sent again.
+    wait_until(lambda: metrics(late).get("orchestra_lost_messages_total", 0) >= 1, 60, "a message that was lost")
     lost.wait(60)
 
 
@@ -111,7 +116,8 @@ def test_a_worker_that_lost_its_broker_is_live_and_not_ready_until_it_is_back(
         server.kill()
         becomes(url, 503, "it is not connected to the broker\n")
         assert page(f"{url}/healthz") == (200, "live\n")
-        wait_until(lambda: heartbeat.read_text() == "it is not connected to the broker\n", 30, "the file to say so")
+        away = "it is not connected to the broker\n"
+        wait_until(lambda: heartbeat.read_text() == away, 30, "the file to say so", ignoring=OSError)
         server.restart()
         becomes(url, 200, "ready\n")
         wait_until(lambda: heartbeat.read_text() == "ready\n", 30, "the file to say so")

@@ -106,8 +106,11 @@ def test_a_consensus_of_five_stands_one_that_fails_and_one_that_hangs() -> None:
         voter("d", ScriptedModel(no)),
         voter("e", ScriptedModel(yes)),
     ]
-    rejected = AgentPatterns.consensus("Ship it?", voters, threshold=0.6, timeout=4.0)
-    assert rejected.decision == "rejected"
+    for seconds in (4.0, 12.0, 36.0):  # of those that answer none takes so long, unless the machine stalls
+        rejected = AgentPatterns.consensus("Ship it?", voters, threshold=0.6, timeout=seconds)
+        assert rejected.decision == "rejected"
+        if list(rejected.votes.values()).count(None) == 2:
+            break
     assert rejected.votes == {"a": True, "b": None, "c": None, "d": False, "e": True}
     assert "broken" in rejected.reasoning
     # Two of five is decided before the one that hangs has run out of time.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from redis import ConnectionPool
 
 from orchestra.runtime.line import Line, Push, Unsent
@@ -101,7 +102,7 @@ def test_a_refusal_is_told_at_the_end(ends: Ends, server: PrivateRedis) -> None:
     with server.client() as client:
         client.set("text", "no list")
     ends.send("a", key="text")
-    ends.line.close()
+    ends.line.close(30)
     assert [count for count, _text in ends.refusals] == [1]
 
 
@@ -180,7 +181,7 @@ def test_threads_share_a_line(ends: Ends) -> None:
         each.start()
     for each in threads:
         each.join()
-    ends.line.close()
+    ends.line.close(30)
     assert sorted(ends.arrived) == sorted(f"{number}-{n}" for number in range(8) for n in range(100))
     assert ends.refusals == []
 
@@ -199,7 +200,7 @@ def test_what_was_unanswered_when_the_broker_died_is_sent_again_with_the_next(
     server.restart()
     assert named(cluster) == []
     following = orch.submit(bodies.noop)
-    assert named(cluster) == sorted([lost.id, following.id])
+    wait_until(lambda: named(cluster) == sorted([lost.id, following.id]), 30, "both messages")
 
 
 def test_a_program_may_end_right_after_its_last_submit(cluster: Cluster) -> None:
@@ -219,10 +220,17 @@ def test_a_broker_that_became_full_is_said_at_the_end(cluster: Cluster, caplog: 
         client.config_set("maxmemory", "1")
         orch.submit(bodies.noop)
         assert "could not be published" not in caplog.text
+        wait_until(lambda: refused(client) == 1, 30, "the broker to have refused it")
         orch.close()
         assert "1 messages could not be published and will be sent again" in caplog.text
         assert "maxmemory" in caplog.text
         client.config_set("maxmemory", "0")
+
+
+def refused(client: redis.Redis) -> int:
+    """Return how many messages a broker did not take."""
+    stats: Any = client.info("commandstats")
+    return stats["cmdstat_lpush"]["rejected_calls"]
 
 
 def test_queues_and_priorities_that_alternate_use_one_line(cluster: Cluster, server: PrivateRedis) -> None:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -53,22 +54,22 @@ def test_a_running_step_that_celery_is_told_to_terminate_is_cancelled_and_report
     wait_until(lambda: orch.history(type="worker.task_revoked"), 30, "the report")
     event, *_more = orch.history(type="worker.task_revoked")
     assert event.data == {"task": "first", "run_id": run.id, "step_id": f"{run.id}.0", "terminated": True}
-    assert orch.history(type="worker.process_crashed") == []
     broken = orch.submit(bodies.echo, "broken")
     wait_until(lambda: orch.history(type="worker.internal_error"), 30, "the report")
     event, *_more = orch.history(type="worker.internal_error")
     about = {"task": "echo", "run_id": broken.id, "step_id": f"{broken.id}.0"}
     assert event.data == {**about, "error": "LookupError: a fault of the engine"}
+    assert orch.history(type="worker.process_crashed") == []
 
 
 def test_a_queued_step_whose_id_was_revoked_is_cancelled(cluster: Cluster) -> None:
     orch = cluster.orchestrator()
     cluster.worker("--concurrency", "1")
     task = orch.submit(bodies.echo, "never", queue="later")
-    orch.app.control.revoke(f"{task.id}.0.0")
-    time.sleep(0.3)  # until the worker has heard of it
-    orch.submit(bodies.noop).wait(30)
-    orch.app.control.add_consumer("later", reply=True, timeout=5, limit=1)
+    told = partial(orch.app.control.broadcast, reply=True, timeout=5, limit=1)
+    # What is told before a worker listens is lost.
+    wait_until(lambda: told("revoke", arguments={"task_id": f"{task.id}.0.0"}), 60, "the worker to hear of it")
+    wait_until(lambda: told("add_consumer", arguments={"queue": "later"}), 60, "the worker to serve the queue")
     assert task.wait(30).status is TaskStatus.CANCELLED
     assert cluster.noted("echo never") == {}
 
@@ -102,7 +103,7 @@ def test_a_worker_that_is_stopped_coldly_leaves_its_steps_to_others(cluster: Clu
     first = cluster.wait_for_note("held begins")
     other = cluster.worker("--concurrency", "1")
     os.kill(worker.pid, signal.SIGQUIT)
-    second = cluster.wait_for_note("held begins", 2, timeout=30)
+    second = cluster.wait_for_note("held begins", 2, timeout=60)
     cluster.release("held")
     assert task.wait(30).output == second.pid != first.pid, other.tail()
     assert (task.claims, task.crashes, task.attempts) == (2, 0, 1)
@@ -122,11 +123,11 @@ def test_a_body_that_runs_while_the_broker_restarts_is_recorded_once(
     server.restart()
     if cancels:
         # Celery terminates the body, because it can never be acknowledged; the step begins again.
-        cluster.wait_for_note("held begins", 2, timeout=30)
+        cluster.wait_for_note("held begins", 2, timeout=60)
     cluster.release("held")
-    assert task.wait(30).status is TaskStatus.COMPLETED, worker.tail()
+    assert task.wait(60).status is TaskStatus.COMPLETED, worker.tail()
     assert (task.claims, task.attempts) == ((2, 1) if cancels else (1, 1))
-    assert orch.submit(bodies.echo, "after").wait(30).output == "after", worker.tail()
+    assert orch.submit(bodies.echo, "after").wait(60).output == "after", worker.tail()
 
 
 def test_a_connection_that_is_cut_is_made_again_by_worker_and_producer(cluster: Cluster) -> None:
@@ -252,12 +253,14 @@ def test_an_application_that_is_configured_after_it_was_adopted_has_ten_prioriti
     app.conf.update(broker_url=cluster.broker, task_default_queue="orchestra")
     with orch:
         tasks = [orch.submit(bodies.echo, f"{level:02}", priority=level) for level in range(10, 0, -1)]
-        keys = {bytes(message["key"]) for message in cluster.messages()}
-        assert len(keys) == 10, keys
+        wait_until(lambda: len({bytes(each["key"]) for each in cluster.messages()}) == 10, 30, "ten priorities")
         cluster.worker("--concurrency", "1")
         orch.wait_all(tasks, timeout=30)
-    order = [note.what for note in cluster.notes("echo")]
+        # What was in hand behind a body that took long, on a busy machine, goes again behind what had been sent.
+        at_once = {f"echo {task.output}" for task in tasks if task.claims == 1}
+    order = [note.what for note in cluster.notes("echo") if note.what in at_once]
     assert order == sorted(order)
+    assert len(order) >= 5
     app.close()
 
 

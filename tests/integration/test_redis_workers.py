@@ -12,7 +12,7 @@ from orchestra import Orchestrator, RetryPolicy, Task, TaskStatus, Workflow, Wor
 from tests import bodies
 from tests.claims import check_claims
 from tests.cluster import Cluster
-from tests.processes import wait_until
+from tests.processes import lives, wait_until
 from tests.servers import PrivateRedis
 
 SLOW_S = 4.0
@@ -124,7 +124,9 @@ def test_a_callback_is_called_once_with_the_ended_task(orch: Orchestrator) -> No
     orch.submit(bodies.boom, "callback", callback=ended.put)
     found = [ended.get(timeout=30) for _ in range(2)]
     assert sorted(str(each.status) for each in found) == ["COMPLETED", "FAILED"]
-    time.sleep(0.5)
+    # Whatever came of the first two would come before what comes of a third.
+    last = orch.submit(bodies.echo, "last", callback=ended.put)
+    assert ended.get(timeout=30).id == last.id
     assert ended.empty()
 
 
@@ -144,20 +146,23 @@ def test_a_queued_step_that_is_cancelled_never_runs(orch: Orchestrator, cluster:
 
 
 def test_the_late_outcome_of_a_cancelled_step_is_discarded(orch: Orchestrator, cluster: Cluster) -> None:
-    running = orch.submit(bodies.hold, "cancelled")
-    cluster.wait_for_note("cancelled begins")
-    assert orch.cancel(running.id)
-    assert running.wait(30).status is TaskStatus.CANCELLED
-    cluster.release("cancelled")
-    cluster.wait_for_note("cancelled ends")
-    orch.submit(bodies.noop).wait(30)
-    assert orch.get_task(running.id).status is TaskStatus.CANCELLED
-    assert orch.get_task(running.id).output is None
+    for at in range(10):
+        name = f"cancelled {at}"
+        running = orch.submit(bodies.hold, name)
+        pid = cluster.wait_for_note(f"{name} begins").pid
+        assert orch.cancel(running.id)
+        assert running.wait(30).status is TaskStatus.CANCELLED
+        cluster.release(name)
+        wait_until(lambda name=name, pid=pid: cluster.notes(f"{name} ends") or not lives(pid), 30, "the body's end")
+        orch.submit(bodies.noop).wait(30)
+        assert orch.get_task(running.id).status is TaskStatus.CANCELLED
+        assert orch.get_task(running.id).output is None
+        if cluster.notes(f"{name} ends"):  # it was not killed, because this process stalled and let it wait for long
+            return
+    pytest.fail("no body came to its end")
 
 
 def test_a_body_that_runs_too_long_is_recorded_as_timed_out(orch: Orchestrator, cluster: Cluster, pool: str) -> None:
-    before = cluster.noted("slow ends").total()
-    begun = time.time()
     late = orch.submit(bodies.nap_of, kwargs={"name": "slow", "seconds": SLOW_S}, timeout=0.5).wait(30)
     assert (late.status, late.attempts, late.crashes) == (TaskStatus.FAILED, 1, 0)
     assert late.error is not None
@@ -167,10 +172,10 @@ def test_a_body_that_runs_too_long_is_recorded_as_timed_out(orch: Orchestrator, 
     assert orch.submit(bodies.echo, "after").wait(30).output == "after"
     assert late.completed_at is not None
     if pool == "prefork":
-        time.sleep(max(0.0, SLOW_S + 0.5 - (time.time() - begun)))
-        assert cluster.noted("slow ends").total() == before
+        wait_until(lambda: not any(lives(each.pid) for each in cluster.notes("slow begins")), 30, "the body's process")
+        assert cluster.notes("slow ends") == []
     else:
-        ends = cluster.wait_for_note("slow ends", before + 1)
+        ends = cluster.wait_for_note("slow ends")
         assert late.completed_at.timestamp() < ends.time
 
 
@@ -183,11 +188,15 @@ def test_a_coroutine_that_runs_too_long_is_cancelled(orch: Orchestrator) -> None
 
 
 def test_a_timed_out_step_is_tried_again(orch: Orchestrator, cluster: Cluster) -> None:
-    late = orch.submit(
-        bodies.nap_of, kwargs={"name": "twice", "seconds": 3.0}, timeout=0.3, retry=RetryPolicy(2, delay=0)
-    ).wait(30)
-    assert (late.status, late.attempts, late.claims) == (TaskStatus.FAILED, 2, 2)
-    assert cluster.noted("twice begins").total() == 2
+    for at in range(10):
+        given = {"name": f"twice {at}", "seconds": 3.0}
+        late = orch.submit(bodies.nap_of, kwargs=given, timeout=0.3, retry=RetryPolicy(2, delay=0)).wait(60)
+        assert (late.status, late.attempts, late.claims) == (TaskStatus.FAILED, 2, 2)
+        begun = cluster.noted(f"twice {at} begins").total()
+        assert begun <= 2
+        if begun == 2:  # on a machine that stalls its time may be over before a body begins
+            return
+    pytest.fail("no body began twice")
 
 
 def test_a_timeout_of_the_bodys_own_keeps_its_name(orch: Orchestrator) -> None:
@@ -237,7 +246,7 @@ def test_many_tasks_are_each_run_once(orch: Orchestrator, cluster: Cluster) -> N
 def test_nothing_is_left_in_the_broker_when_all_is_done(orch: Orchestrator, cluster: Cluster) -> None:
     orch.submit(bodies.noop).wait(30)
     with contextlib.suppress(AssertionError):
-        wait_until(lambda: not cluster.unacknowledged(), 30, "all messages to be acknowledged")
+        wait_until(lambda: not (cluster.unacknowledged() or cluster.messages()), 30, "all messages to be handled")
     assert cluster.unacknowledged() == []
     assert cluster.messages() == []
 

@@ -72,7 +72,8 @@ def application(
 
 @pytest.fixture(scope="module")
 def tasks(application: Application) -> Iterator[ModuleType]:
-    with application.worker("first") as worker:
+    # Not even a machine that stalls has it take what it has not acknowledged yet for lost.
+    with application.worker("first", env={"RESULTS_VISIBILITY_S": "600"}) as worker:
         worker.wait_for("ready")
         yield application.tasks
 
@@ -188,11 +189,11 @@ def test_a_callback_whose_publisher_died_is_published_by_another(application: Ap
     result = canvas.apply_async(queue="dying")
     with application.worker("dying", "-Q", "dying", env={"RESULTS_DIE": "1"}) as worker:
         # A child dies that counted the last part; or its parent, which takes over what is overdue.
-        wait_until(lambda: not worker.alive or "exited with" in worker.output, PATIENCE_S, "a death")
+        wait_until(lambda: not worker.alive or "exited with" in worker.output, 2 * PATIENCE_S, "a death")
         worker.kill9()
     with application.worker("heir", "-Q", "dying,celery") as heir:
         heir.wait_for("ready")
-        assert result.get(timeout=PATIENCE_S) == 6
+        assert result.get(timeout=2 * PATIENCE_S) == 6
 
 
 @pytest.mark.slow
@@ -205,12 +206,14 @@ def test_a_store_that_is_away_when_a_task_ends_costs_it_nothing_but_time(
         try:
             with made.worker("patient", env={"RESULTS_VISIBILITY_S": "600"}) as worker:
                 worker.wait_for("ready")
-                parts = chord([made.tasks.slow.s(n, 1.0) for n in range(2)], made.tasks.total.s()).apply_async()
+                go = tmp_path / "go"
+                parts = chord([made.tasks.held.s(n, str(go)) for n in range(2)], made.tasks.total.s()).apply_async()
                 worker.wait_for(lambda output: output.count("received") == 2, timeout=60)
                 server.kill()
+                go.touch()
                 worker.wait_for("trying again in", timeout=60)
                 server.start()
                 assert parts.get(timeout=2 * PATIENCE_S) == 1
-                worker.wait_for(lambda output: output.count("succeeded") == 3)
+                worker.wait_for(lambda output: output.count("succeeded") == 3, timeout=60)
         finally:
             made.close()

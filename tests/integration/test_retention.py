@@ -263,7 +263,7 @@ def test_readers_of_the_log_do_not_stall_while_much_is_deleted(postgres_store_ur
         beside.append(bool(store.events(0, 10, newest=True)[0]))
     done.set()
     talker.join()
-    reader.join(30)
+    reader.join(60)
     assert not reader.is_alive()
     assert [each for each in heard if each.startswith("news.")] == [f"news.{at}" for at in range(len(heard) - 1)]
     assert beside
@@ -273,7 +273,7 @@ def test_readers_of_the_log_do_not_stall_while_much_is_deleted(postgres_store_ur
 
 def test_a_worker_deletes_what_need_not_be_kept_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestra.runtime.retention.LOOK_S", 0.1)
-    monkeypatch.setenv("ORCHESTRA_KEEP_FOR", "3s")
+    monkeypatch.setenv("ORCHESTRA_KEEP_FOR", "5s")  # longer than who waits may stall before it reads what it waited for
     with Orchestrator() as orch:
         task = orch.submit(len, "abc", key="once").wait(30)
         assert task.output == 3

@@ -1,6 +1,7 @@
 """The servers that other tests stand on: found or started, isolated, cleaned, and killed for real."""
 
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests import servers
-from tests.servers import Missing, PrivateRedis, find_binary, free_port, postgres_server, rabbitmq_server, redis_server
+from tests.servers import HOST, Missing, PrivateRedis, find_binary, postgres_server, rabbitmq_server, redis_server
 
 
 def ping(url: str) -> bool:
@@ -40,8 +41,16 @@ def test_only_the_own_redis_database_is_emptied_and_a_used_one_is_never_taken(
         assert list(somebody.info("keyspace")) == ["db15"]
 
 
-def test_a_private_redis_starts_when_none_answers() -> None:
-    with redis_server(free_port()) as url:
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port on which nobody answers: whoever has it keeps others from it, and does not listen."""
+    with socket.socket() as held:
+        held.bind((HOST, 0))
+        yield held.getsockname()[1]
+
+
+def test_a_private_redis_starts_when_none_answers(silent_port: int) -> None:
+    with redis_server(silent_port) as url:
         assert ping(url)
     with pytest.raises(redis.ConnectionError):
         ping(url)
@@ -75,8 +84,8 @@ def test_a_rabbitmq_virtual_host_takes_messages(rabbitmq_url: str) -> None:
     assert publish_and_get(rabbitmq_url) == "hello"
 
 
-def test_a_private_rabbitmq_starts_when_none_answers() -> None:
-    with rabbitmq_server(free_port()) as url:
+def test_a_private_rabbitmq_starts_when_none_answers(silent_port: int) -> None:
+    with rabbitmq_server(silent_port) as url:
         assert publish_and_get(url) == "hello"
     with pytest.raises(OSError, match="refused"):
         publish_and_get(url)
@@ -100,8 +109,8 @@ def test_a_postgres_database_is_created_and_dropped() -> None:
         psycopg.connect(url)
 
 
-def test_a_private_postgres_starts_when_none_answers() -> None:
-    with postgres_server(free_port()) as url, psycopg.connect(url) as connection:
+def test_a_private_postgres_starts_when_none_answers(silent_port: int) -> None:
+    with postgres_server(silent_port) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 

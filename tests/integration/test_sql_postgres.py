@@ -23,6 +23,8 @@ from orchestra.store.contract import Claimed, NewRun, Onward, Refused, Store
 from orchestra.store.sql import database, log
 from orchestra.store.sql.postgres import PostgresTransaction, _LostCommit
 from orchestra.store.sql.store import SqlStore
+from orchestra.testing import Clock
+from orchestra.testing.contract.desk import Desk, graph
 from tests.graphs import create, layered, planned, work
 from tests.servers import PrivatePostgres
 
@@ -166,6 +168,19 @@ def test_cancelling_a_run_that_is_being_worked_on_leaves_no_step_open(store: Sql
         assert run is not None
         assert run.status is WorkflowStatus.CANCELLED
         assert all(status.ended for status in store.counts(run_id))
+
+
+def test_what_is_skipped_names_the_same_cause_wherever_its_rows_lie(store: SqlStore) -> None:
+    told: list[list[object]] = []
+    for moved in (1, 2):
+        desk = Desk(store, Clock())
+        run_id = desk.create(graph([], [0], [0], [1, 2], on_failure="continue"))
+        text = f"UPDATE steps SET key = key || '!' WHERE run_id = '{run_id}' AND n = {moved}"
+        store._database.write(lambda tx, text=text: tx.execute(text) and None)  # now it lies behind the others
+        desk.record(desk.claim(run_id, 0), FAILED)
+        skipped = [event for event in all_events(store, run_id=run_id) if event.type == "task.skipped"]
+        told.append([(str(event.task_id)[-2:], event.data["because"]) for event in skipped])
+    assert told[0] == told[1]
 
 
 def test_the_same_key_submitted_by_eight_makes_one_run(store: SqlStore) -> None:
@@ -634,14 +649,15 @@ def test_several_processes_may_open_an_empty_database_at_the_same_time(postgres_
 
 
 def test_a_user_who_may_not_make_the_schema_hears_what_its_owner_has_to_run(postgres_url: str) -> None:
+    role = f"orchestra_test_{new_id().replace('-', '_')}"  # the server's, which other test runs use at the same time
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute("CREATE ROLE orchestra_test_small LOGIN")
+        admin.execute(f'CREATE ROLE "{role}" LOGIN')
         try:
-            small = "postgresql://orchestra_test_small@" + postgres_url.partition("@")[2]
+            small = f"postgresql://{role}@" + postgres_url.partition("@")[2]
             with pytest.raises(SettingsError, match="CREATE SCHEMA"):
                 SqlStore(f"{small}?schema=not_there")
         finally:
-            admin.execute("DROP ROLE orchestra_test_small")
+            admin.execute(f'DROP ROLE "{role}"')
 
 
 def test_idle_transactions_are_seen_to_end(store: SqlStore) -> None:

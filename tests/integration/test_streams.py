@@ -2,7 +2,9 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from orchestra.testing import Calls, ScriptedModel
 from tests import agents as scripts
 from tests.cluster import Cluster
 from tests.openai_server import OpenAiServer
+from tests.processes import wait_until
 
 
 def test_what_a_body_says_is_heard_in_order_by_all_who_follow() -> None:
@@ -82,6 +85,23 @@ def test_a_retry_says_what_was_not_said_before() -> None:
         assert (task.status, task.output, text) == (TaskStatus.COMPLETED, "well after all", "well after all")
 
 
+def listeners(cluster: Cluster) -> int:
+    """Return how many connections to a Redis broker listen."""
+    with cluster.redis() as client:
+        listed: Any = client.client_list()
+    return sum(each["psub"] != "0" for each in listed)
+
+
+def heard_all(cluster: Cluster, followed: Iterable[Piece]) -> list[Piece]:
+    """Return what was heard, and let who said it end when that is all."""
+    pieces: list[Piece] = []
+    for each in followed:
+        pieces.append(each)
+        if "".join(map(str, pieces)) == "one two three four ":
+            cluster.release("told")
+    return pieces
+
+
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_words_come_from_workers_over_the_broker(broker: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     rabbit = broker == "rabbitmq"
@@ -90,9 +110,10 @@ def test_words_come_from_workers_over_the_broker(broker: str, request: pytest.Fi
         orch = cluster.orchestrator()
         run, other = (orch.submit_workflow(scripts.told.bind()) for _ in range(2))
         followed = run.stream()
+        assert rabbit or listeners(cluster) == 1
         for pool in ("threads",) if rabbit else ("prefork", "asyncio"):
-            cluster.worker("--pool", pool, "--concurrency", "1")
-        pieces = list(followed)
+            cluster.worker("--pool", pool, "--concurrency", "2")
+        pieces = heard_all(cluster, followed)
         assert "".join(map(str, pieces)) == run.output == other.wait(30).output == "one two three four "
         assert {each.step_id for each in pieces} == {f"{run.id}.0"}
         assert list(run.stream()) == []  # nothing of it is kept
@@ -103,6 +124,9 @@ def test_the_command_line_shows_what_is_said(agents_cluster: Cluster) -> None:
     watching, piped = (agents_cluster.run(["runs", "watch", run.id, *option]) for option in ((), ("--json",)))
     for each in (watching, piped):
         each.wait_for("workflow.started")
+    followed = run.stream()
+    wait_until(lambda: listeners(agents_cluster) == 3, 30, "all to listen")
     agents_cluster.worker("--pool", "threads")
+    heard_all(agents_cluster, followed)
     watching.wait_for("tell: one two three four")
     piped.wait_for(json.dumps({"task_id": f"{run.id}.0", "text": "one two three four "}))

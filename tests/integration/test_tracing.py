@@ -16,6 +16,7 @@ from orchestra import Orchestrator, RetryPolicy, Task, Workflow, WorkflowStatus
 from orchestra.telemetry.tracing import Tracing, trace_of
 from tests import bodies
 from tests.cluster import SPANS, Cluster
+from tests.processes import wait_until
 from tests.servers import PrivateRedis
 
 
@@ -39,6 +40,10 @@ class Traced:
     def spans(self, name: str) -> list[ReadableSpan]:
         """Return those of a name."""
         return [each for each in self.ended() if each.name == name]
+
+    def attempts(self, step: str) -> list[ReadableSpan]:
+        """Return those of the attempts of a step."""
+        return [each for each in self.ended() if each.name.startswith("run ") and facts(each, "step") == (step,)]
 
 
 @pytest.fixture
@@ -65,10 +70,11 @@ def test_each_attempt_is_a_span_below_that_of_the_submit_and_around_those_of_its
         traced.watch(orch)
         with traced.tracer.start_as_current_span("request") as request:
             done = orch.submit(Task("A", body, retry=RetryPolicy(max_attempts=2, delay=0))).wait(30)
+        wait_until(lambda: len(traced.attempts("A")) == 2, 30, "both spans, which end after the records")
     assert done.output == "done"
     (submitted,) = traced.spans("submit A")
     assert submitted.parent == request.get_span_context()
-    attempts = [each for each in traced.ended() if each.name.startswith("run ")]
+    attempts = sorted(traced.attempts("A"), key=lambda each: facts(each, "claim"))
     assert [facts(each, "run_id", "step", "attempt", "claim") for each in attempts] == [
         (done.id, "A", 1, 1),
         (done.id, "A", 2, 2),
@@ -94,6 +100,7 @@ def test_what_a_step_turns_into_is_in_its_trace(traced: Traced) -> None:
         traced.watch(orch)
         run = orch.submit_workflow(Workflow(name="outer", tasks=[Task("A", plans)])).wait(30)
         asked = orch.submit(asks).wait(30)
+        wait_until(lambda: traced.attempts("A") and traced.attempts("B"), 30, "the spans, which end after the records")
     assert run.status is WorkflowStatus.COMPLETED
     (outer,) = traced.spans("submit outer")
     inner = [each for each in traced.ended() if each.name.startswith("run ")]
@@ -112,7 +119,8 @@ def test_a_run_that_nobody_traced_is_one_trace_named_after_it(traced: Traced) ->
         traced.watch(orch)
         gate.set()
         run.wait(30)
-    (span,) = [each for each in traced.ended() if facts(each, "step") == ("B",)]
+        wait_until(lambda: traced.attempts("B"), 30, "the span, which ends after the record")
+    (span,) = traced.attempts("B")
     assert span.context.trace_id == trace_of(run.id)
     assert format(trace_of(run.id), "032x") == run.id.replace("-", "")
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -121,10 +122,9 @@ def test_what_is_refused_is_logged_and_the_next_event_follows(
 
 
 def test_what_happened_while_nobody_answered_comes_in_the_next_process(tmp_path: Path) -> None:
-    gone = Receiver()
-    gone.close()
-    with Orchestrator(state_file=tmp_path / "state.db") as orch:
-        subscribe(orch, gone.url)
+    with socket.socket() as gone, Orchestrator(state_file=tmp_path / "state.db") as orch:
+        gone.bind(("127.0.0.1", 0))  # and does not listen, nor does anybody else on its port
+        subscribe(orch, f"http://127.0.0.1:{gone.getsockname()[1]}/hook")
         for n in range(3):
             orch.emit("order.placed", {"n": n})
     receiver = Receiver()

@@ -19,7 +19,7 @@ class Opened:
         self._sock = end
 
     def connect(self) -> None:
-        self._sock.settimeout(2)
+        self._sock.settimeout(60)
 
     def disconnect(self) -> None:
         self._sock.close()

@@ -214,7 +214,7 @@ class SqlTransaction(SqlControl):
 
     def skip(self, run_id: str, join: int, error: ErrorInfo, now: float) -> list[Hot]:
         rows = self.tx.all(sql.joins.SKIP, run_id=run_id, number=join, error=error_text(error), now=now)
-        return [hot_of(row) for row in rows]
+        return sorted(map(hot_of, rows), key=lambda each: each.n)
 
     def count_part(self, run_id: str, parent: int, broken: bool) -> tuple[int, int, int | None, int | None] | None:
         row = self.tx.one(sql.parts.COUNT_PART, run_id=run_id, n=parent, broken=int(broken))

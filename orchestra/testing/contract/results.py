@@ -212,7 +212,7 @@ class TaskResultsContract:
         ears.add("t")
         results.record(result("other"), None, NOW)
         results.record(result("t"), None, NOW)
-        assert heard.wait(10)
+        assert heard.wait(30)
         ears.close()
 
     def test_a_change_from_before_is_heard_of_or_can_be_read_at_once(self, results: TaskResults) -> None:
@@ -224,7 +224,7 @@ class TaskResultsContract:
         ears = results.listen(changed)
         results.record(result("t"), None, NOW)
         ears.add("t")
-        assert told.wait(10) or results.results(["t"], NOW)
+        assert told.wait(30) or results.results(["t"], NOW)
         ears.close()
 
     def test_who_waits_for_one_again_hears_of_it_again(self, results: TaskResults) -> None:
@@ -242,7 +242,7 @@ class TaskResultsContract:
         ears.discard("t")
         ears.add("t")
         results.record(result(payload=b"second"), None, NOW)
-        assert there.wait(10)
+        assert there.wait(30)
         ears.close()
 
 
