@@ -26,7 +26,8 @@ class At(NamedTuple):
 class Board:
     """Pages that the children of a pool share with their parent: whether they may continue, and what each is at.
 
-    A row has two halves, of which its first byte names the one that counts: so a reader sees the old or the new.
+    A row has two halves, of which its first byte names the one that counts: so a reader sees the old or the new. The
+    first row is the parent's.
 
     Args:
         children: How many there may be; those beyond do not continue.
@@ -45,9 +46,24 @@ class Board:
         """Whether children may continue."""
         return bool(self._page[0])
 
-    @may_continue.setter
-    def may_continue(self, may: bool) -> None:
-        self._page[0] = may
+    @property
+    def queues(self) -> Sequence[str]:
+        """The queues whose messages their parent would give them; none where that cannot be said."""
+        text = self._text(0)
+        return text.split(_WITHIN) if text else ()
+
+    def allow(self, queues: Sequence[str] = ()) -> None:
+        """Children may continue.
+
+        Args:
+            queues: Those that the worker serves; none where it fetches ahead from them, or there are too many to say.
+        """
+        text = _WITHIN.join(queues).encode()
+        self._put(0, text if len(text) <= self.ROOM else b"")
+
+    def forbid(self) -> None:
+        """Children may not continue."""
+        self.clear(0)
 
     def place(self, index: int | None) -> int | None:
         """Return the row of a child, if there is one for it."""
@@ -62,15 +78,7 @@ class Board:
 
         What there is no room for is left out: the parent takes those claims for lost while they are held.
         """
-        text = _text(At(message, step, tuple(hand), tuple(claiming)))[: self.ROOM]
-        half = 2 if self._page[row * self._ROW] == 1 else 1
-        at = self._start(row, half)
-        self._page[at : at + self._LENGTH] = len(text).to_bytes(self._LENGTH)
-        self._page[at + self._LENGTH : at + self._LENGTH + len(text)] = text
-        self._page[row * self._ROW] = half
-
-    def _start(self, row: int, half: int) -> int:
-        return row * self._ROW + 1 + (half - 1) * self._HALF
+        self._put(row, _text(At(message, step, tuple(hand), tuple(claiming)))[: self.ROOM])
 
     def clear(self, row: int) -> None:
         """A child is at the message that it was given, or at nothing."""
@@ -111,14 +119,29 @@ class Board:
 
     def read(self, row: int) -> At | None:
         """Return what a child is at. Of a dead one it is the last."""
+        text = self._text(row)
+        if text is None:
+            return None
+        message, step, hand, claiming = (text + 3 * _BETWEEN).split(_BETWEEN)[:4]
+        return At(message, step, *(tuple(each.split(_WITHIN)) if each else () for each in (hand, claiming)))
+
+    def _put(self, row: int, text: bytes) -> None:
+        half = 2 if self._page[row * self._ROW] == 1 else 1
+        at = self._start(row, half)
+        self._page[at : at + self._LENGTH] = len(text).to_bytes(self._LENGTH)
+        self._page[at + self._LENGTH : at + self._LENGTH + len(text)] = text
+        self._page[row * self._ROW] = half
+
+    def _text(self, row: int) -> str | None:
         half = self._page[row * self._ROW]
         if not half:
             return None
         at = self._start(row, half)
         length = int.from_bytes(self._page[at : at + self._LENGTH])
-        text = self._page[at + self._LENGTH : at + self._LENGTH + length].decode(errors="replace")
-        message, step, hand, claiming = (text + 3 * _BETWEEN).split(_BETWEEN)[:4]
-        return At(message, step, *(tuple(each.split(_WITHIN)) if each else () for each in (hand, claiming)))
+        return self._page[at + self._LENGTH : at + self._LENGTH + length].decode(errors="replace")
+
+    def _start(self, row: int, half: int) -> int:
+        return row * self._ROW + 1 + (half - 1) * self._HALF
 
 
 def _text(at: At) -> bytes:

@@ -219,18 +219,25 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         os.read(self._bell[0], 1)
 
     def _stop(self, held: set[str]) -> None:
-        if self._board is not None:
-            self._board.may_continue = not needs_parent(self._parent)
         if self._forks and self._stopper is None:
             self._stopper = Stopper(self._adapter.cycle.store, self._parent.pool, self._soon, self._adapter.now_at)
         if self._stopper is not None:
             self._stopper.look(held)
+
+    def _show_what_children_may(self, board: Board) -> None:
+        if needs_parent(self._parent):
+            board.forbid()
+        else:
+            # What the parent has fetched ahead waits for it, and can be seen nowhere else.
+            board.allow(self.equipment.queues.consumed() if self._parent.prefetch_multiplier == 1 else ())
 
     def _soon(self, function: Any, *args: Any) -> None:
         self._parent.consumer.call_soon(function, *args)
 
     def _heard(self, **_: Any) -> None:
         self._reconciler.heard()
+        if self._board is not None:  # before a child is given the message
+            self._show_what_children_may(self._board)
 
     def _unknown(self, message: Any, name: str, **_: Any) -> None:
         self._reconciler.heard()

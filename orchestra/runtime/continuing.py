@@ -7,8 +7,9 @@ messages of its queue without its parent. They are claimed with the record befor
 time, which are recorded together as well: by how long such calls have taken, never more than take ``TOGETHER_S``. Where
 one takes longer than that after all, what is behind it is given back, and what has ended is recorded meanwhile.
 
-A child goes on for ``CONTINUE_S`` after a message arrived, so that no slot is away from the broker for longer
-(invariant 10).
+A child goes on for ``CONTINUE_S``, so that no slot is away from the broker for longer (invariant 10). Then it looks at
+the broker as its parent would: what waits there goes first. Its parent has the slot again after ``AWAY_S``, and at once
+where something waits that the child cannot take.
 """
 
 import base64
@@ -43,7 +44,9 @@ from orchestra.store.contract import Claimed, Dispatch, Onward, Recorded, Refuse
 logger = logging.getLogger(__name__)
 
 CONTINUE_S = 0.03
-"""How long after a message arrived its child may begin with other steps."""
+"""How long after a message arrived, or a look at the broker, a child may begin with other steps."""
+AWAY_S = 0.3
+"""How long after a message arrived its child may do so at most."""
 LATE_S = 0.02
 """How long a body may take before what is behind it is given back, and what was before it recorded."""
 _LARGE = 16_384
@@ -65,6 +68,10 @@ class Courier(Protocol):
 
     def put_back(self, key: str, message: Envelope) -> None:
         """Make it the next again."""
+        ...
+
+    def waits(self, queues: Sequence[str]) -> bool:
+        """Whether there may be messages in any of these queues; always where it does not let take any."""
         ...
 
 
@@ -98,7 +105,8 @@ class Continuation:
     Args:
         traces: Celery's tracers of the tasks that may be gone on with, by name.
         leaving: Whether the worker was told to go.
-        for_s: For how long after a message it may begin with others.
+        for_s: For how long after a message, or a look at the broker, it may begin with others.
+        away_s: For how long after a message it may do so at most.
         late_s: After how long a body keeps nobody waiting any more.
         most: How many steps it may take at a time.
         durations: What is known of how long calls take; default what this process has seen.
@@ -116,6 +124,7 @@ class Continuation:
         leaving: Callable[[], bool],
         *,
         for_s: float = CONTINUE_S,
+        away_s: float = AWAY_S,
         late_s: float = LATE_S,
         most: int = MOST_IN_HAND,
         durations: Known | None = None,
@@ -126,7 +135,7 @@ class Continuation:
     ) -> None:
         self._board, self._row, self._traces, self._host = board, row, traces, host
         self._courier, self._leaving, self._received = courier, leaving, received
-        self._for_s, self._monotonic = for_s, monotonic
+        self._for_s, self._away_s, self._monotonic = for_s, away_s, monotonic
         self._durations = Durations() if durations is None else durations
         self._reach = Reach(late_s, most)
         self._hand = Hand(monotonic)
@@ -138,6 +147,7 @@ class Continuation:
         self._last_s: float | None = None
         """What is known of how long calls take like that which has just ended."""
         self._until: float | None = None
+        self._back_at = 0.0
         self._taken: Sequence[_Taken] = ()
         """Messages whose steps are about to be claimed."""
         self._takes_first = False
@@ -168,8 +178,9 @@ class Continuation:
         """Record what has ended, and claim what waits or what that hands on."""
         runs = {each.claimed.claim.ref.step.run_id for each in ended}
         most = self._how_many(len(ended), runs)
-        if self._takes_first and not self._taken:
-            self._take(most)
+        if self._takes_first and not self._taken and not self._take(most):
+            self._until = None
+            return Turn(ended)
         held = [*self._hand.celery_ids, *(each.step.celery_id for each in self._taken)]
         if self._taken:
             self._board.write(self._row, self._message, self._at, held)
@@ -205,7 +216,16 @@ class Continuation:
     def _goes_on(self) -> bool:
         if self._until is None or not self._board.may_continue or self._leaving():
             return False
-        return self._monotonic() < self._until
+        now = self._monotonic()
+        return now < self._until or (now < self._back_at and self._looks(now))
+
+    def _looks(self, now: float) -> bool:
+        """Look at the broker. Whether nothing waits there that is not for this child; what else does goes first."""
+        queues, own = self._board.queues, self._queue
+        if own not in queues or self._courier.waits([each for each in queues if each != own]):
+            return False
+        self._until, self._takes_first = min(now + self._for_s, self._back_at), True
+        return True
 
     # --- what the child does ------------------------------------------------------------------------------------
 
@@ -216,7 +236,8 @@ class Continuation:
         self._message, self._at, self._request = uuid, uuid, request
         self._board.write(self._row, uuid, uuid)
         if self._board.may_continue and request.get("timelimit") in _NO_LIMITS:
-            self._until, self._host.stays = self._monotonic() + self._for_s, True
+            now, self._host.stays = self._monotonic(), True
+            self._until, self._back_at = now + self._for_s, now + self._away_s
         self._hand.begin()
         try:
             answer = trace(uuid, args, kwargs, request)
@@ -276,10 +297,14 @@ class Continuation:
         except StoreUnavailable as away:
             logger.warning("%d messages are given back: %s", len(ids), away)
 
-    def _take(self, most: int) -> None:
-        """Take the next messages of the queue, as far as they are for this process."""
+    @property
+    def _queue(self) -> str | None:
         about: Mapping[str, str | None] = self._request.get("delivery_info") or {}
-        queue = about.get("routing_key")
+        return about.get("routing_key")
+
+    def _take(self, most: int) -> bool:
+        """Take the next messages of the queue, as far as they are for this process. Whether all that were found are."""
+        queue = self._queue
         found = self._courier.take(queue, most) if queue else ()
         taken: list[_Taken] = []
         for at, (key, message) in enumerate(found):
@@ -295,6 +320,7 @@ class Continuation:
             self._received(str(queue))
             taken.append(_Taken(key, message, step))
         self._taken = taken
+        return len(taken) == len(found)
 
     def _put_back(self, messages: Sequence[tuple[str, Envelope]]) -> None:
         for key, message in reversed(messages):

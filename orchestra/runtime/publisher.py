@@ -186,6 +186,12 @@ class BrokerPublisher:
         with suppress(BrokerUnavailable), self._producer() as producer:
             producer.channel.put_back(key, message)
 
+    def waits(self, queues: Sequence[str]) -> bool:
+        """Whether there may be messages in any of these queues; see ``StepChannel.waits``."""
+        with suppress(BrokerUnavailable), self._producer() as producer:
+            return not isinstance(producer.channel, StepChannel) or producer.channel.waits(queues)
+        return True
+
     def _publish_confirmed(self, connection: Any, messages: Sequence[Message]) -> None:
         connection.ensure_connection(**_RETRY)  # one that was closed would have no broker connection, and say None
         raw = connection.connection

@@ -87,6 +87,10 @@ class StepQueues:
         consumed: dict[str, Queue] = self._app.amqp.queues.consume_from
         return list(dict.fromkeys(name.partition(_BAND)[0] for name in consumed))
 
+    def consumed(self) -> list[str]:
+        """The queues that a worker serves now, by their own names."""
+        return list(self._app.amqp.queues.consume_from)
+
     def _is_amqp(self) -> bool:
         return not is_redis(str(self._app.conf.broker_url or ""))
 

@@ -167,6 +167,13 @@ class StepChannel(_Channel):
         key, messages = answer
         return [(bytes_to_str(key), loads(bytes_to_str(message))) for message in messages]
 
+    def waits(self, queues: Sequence[str]) -> bool:
+        """Whether there are messages in any of these queues; always where ``can_take`` says that none can be taken."""
+        if not self.can_take:
+            return True
+        keys = [self._q_for_pri(queue, priority) for queue in queues for priority in self.priority_steps]
+        return bool(keys and self._asked("EXISTS", *keys, patience_s=_PATIENCE_S))
+
     def put_back(self, key: str, message: Envelope) -> None:
         """Make a message that was taken the next of its list again."""
         self._asked("RPUSH", key, dumps(message))

@@ -34,10 +34,8 @@ def orch(cluster: Cluster) -> Orchestrator:
 
 
 @pytest.fixture
-def worker(cluster: Cluster, orch: Orchestrator) -> Process:
-    process = cluster.worker("-c", "1", "-l", "INFO")
-    looks(orch, 2)  # until its parent has allowed it
-    return process
+def worker(cluster: Cluster) -> Process:
+    return cluster.worker("-c", "1", "-l", "INFO")
 
 
 def looks(orch: Orchestrator, times: int) -> None:
@@ -144,7 +142,6 @@ def test_a_child_that_is_killed_with_several_steps_in_hand_costs_one_crash_of_th
 
 def test_a_step_that_takes_long_keeps_nobody_waiting_who_was_behind_it(cluster: Cluster, orch: Orchestrator) -> None:
     cluster.worker("-c", "2", "-l", "INFO")
-    looks(orch, 2)
     for at in range(TRIES):
         fan(orch, bodies.hold_or_not, 60).wait(30)
         name = f"{os.getpid()}-{at}"
@@ -192,7 +189,6 @@ def test_every_step_has_a_message_where_monitors_watch(orch: Orchestrator, worke
 
 def test_every_step_has_a_message_where_continuing_is_left_out(cluster: Cluster, orch: Orchestrator) -> None:
     worker = cluster.worker("-c", "1", "-l", "INFO", env={"ORCHESTRA_WITHOUT": "continuation"})
-    looks(orch, 2)
     run = chain(orch, 20)
     run.wait(30)
     assert len(received(worker, run)) == 20

@@ -174,3 +174,16 @@ def test_a_server_that_cannot_give_many_at_once_is_asked_for_one_after_the_other
     bodies, calls = taken(server, 3)
     assert bodies == ["m00", "m01", "m02"]
     assert calls["brpop"] >= 3
+
+
+@pytest.mark.parametrize("takes_many", [True, False])
+def test_whether_messages_wait_is_said_of_queues_from_which_they_can_be_taken(
+    server: PrivateRedis, takes_many: bool
+) -> None:
+    options = transport_options(server.url, {"takes_many": takes_many})
+    with StepConnection(server.url, transport_options=options) as connection:
+        channel: Any = connection.channel()
+        assert channel.waits([QUEUE.name]) is channel.waits([]) is not takes_many
+        Producer(channel).publish("step", routing_key=QUEUE.name, headers={HEADER: 1}, declare=[QUEUE], priority=3)
+        assert [channel.waits(queues) for queues in ([QUEUE.name], ["other", QUEUE.name])] == [True, True]
+        assert channel.waits(["other"]) is not takes_many

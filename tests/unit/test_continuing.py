@@ -12,7 +12,7 @@ from orchestra.errors import StoreUnavailable
 from orchestra.model.graph import StepOptions
 from orchestra.model.ids import MessageRef, StepRef
 from orchestra.runtime.board import At, Board
-from orchestra.runtime.continuing import CONTINUE_S, LATE_S, Continuation
+from orchestra.runtime.continuing import AWAY_S, CONTINUE_S, LATE_S, Continuation
 from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.durations import SHORT_S
 from orchestra.runtime.routing import HEADER
@@ -39,11 +39,14 @@ class Child:
         self.ran: list[str] = []
         self.queue: list[dict[str, Any]] = []
         self.delivers = False
+        self.looked: list[list[str]] = []
+        self.busy: set[str] = set()
+        self.delivers_no_steps = False
         self.seconds = 0.0001
         self.during: dict[str, Callable[[], object]] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.board = Board(2)
-        self.board.may_continue = True
+        self.board.allow(["q"])
         self.relief: Callable[[], object] | None = None
         self.continuation = self.cycle.going_on = Continuation(
             self.board, 1, {"task": self.run}, self, self, lambda: self.is_leaving,
@@ -80,6 +83,10 @@ class Child:
     def put_back(self, key: str, message: Mapping[str, Any]) -> None:
         assert key == "key"
         self.queue.insert(0, dict(message))
+
+    def waits(self, queues: Sequence[str]) -> bool:
+        self.looked.append(list(queues))
+        return self.delivers_no_steps or bool(self.busy.intersection(queues))
 
     # --- what it does -------------------------------------------------------------------------------------------
 
@@ -163,15 +170,52 @@ def test_what_does_not_fit_is_sent(child: Child, other: dict[str, Any]) -> None:
     assert (child.ran, [each.ref.step.n for each in child.sent]) == (["s0"], [1])
 
 
-def test_it_ends_after_a_while_and_begins_anew_with_the_next_message(child: Child) -> None:
-    child.learn(*[1] * 30, seconds=CONTINUE_S / 5.5)
-    child.seconds = CONTINUE_S / 5.5
-    alike: dict[str, Any] = {f"s{n}": {"agent": "agent1"} for n in range(20)}
-    run = child.desk.create(graph([], *([n] for n in range(19)), **alike))
+def begin_chain(child: Child, length: int) -> str:
+    """Let it be known that six links take a little more than the time after which a child looks at the broker."""
+    child.learn(*[1] * 30, seconds=CONTINUE_S / 5.45)
+    child.seconds = CONTINUE_S / 5.45
+    child.looked.clear()
+    alike: dict[str, Any] = {f"s{n}": {"agent": "agent1"} for n in range(length)}
+    return child.desk.create(graph([], *([n] for n in range(length - 1)), **alike))
+
+
+def test_it_looks_at_the_broker_now_and_then_and_ends_after_a_while(child: Child) -> None:
+    run = begin_chain(child, 100)
+    child.board.allow(["q", "r"])
+    child.handle(run)
+    assert len(child.ran) == int(AWAY_S / child.seconds) + 1 == 55
+    assert ([each.ref.step.n for each in child.sent], child.looked) == ([55], [["r"]] * 9)
+    child.handle(run, 55)
+    assert len(child.ran) == 100
+
+
+@pytest.mark.parametrize("why", ["another queue", "cannot be said", "no longer served", "nothing can be taken"])
+def test_its_parent_has_the_slot_again_where_others_may_wait(child: Child, why: str) -> None:
+    run = begin_chain(child, 20)
+    child.board.allow({"another queue": ["q", "r"], "no longer served": ["r"], "cannot be said": []}.get(why, ["q"]))
+    child.busy, child.delivers_no_steps = {"r"}, why == "nothing can be taken"
     child.handle(run)
     assert (len(child.ran), [each.ref.step.n for each in child.sent]) == (6, [6])
     child.handle(run, 6)
     assert len(child.ran) == 12
+
+
+def test_what_it_finds_when_it_looks_comes_before_the_next_link(child: Child) -> None:
+    run = begin_chain(child, 20)
+    (other,) = singles(child, 1)
+    child.queue, child.ran = [message(other)], []
+    child.handle(run)
+    assert (child.ran[:6], child.ran[6:7]) == ([f"s{n}" for n in range(6)], ["s0"])
+    assert [each.ref.step.n for each in child.sent] == [6]
+
+
+def test_what_it_finds_and_cannot_take_is_for_its_parent_at_once(child: Child) -> None:
+    run = begin_chain(child, 20)
+    (other,) = singles(child, 1)
+    child.queue, child.ran = [message(other, timelimit=[5.0, None])], []
+    child.handle(run)
+    assert (len(child.ran), [each.ref.step.n for each in child.sent]) == (6, [6])
+    assert child.queue == [message(other, timelimit=[5.0, None])]
 
 
 def test_what_has_become_long_is_sent(child: Child) -> None:
@@ -185,7 +229,8 @@ def test_what_has_become_long_is_sent(child: Child) -> None:
 def test_nothing_is_gone_on_with_when_the_parent_has_to_know(child: Child, why: str) -> None:
     run = child.desk.create(graph([], [0]))
     child.is_leaving = why == "leaving"
-    child.board.may_continue = why != "closed"
+    if why == "closed":
+        child.board.forbid()
     child.handle(run, timelimit=[5.0, None] if why == "limit" else [None, None])
     assert (child.ran, len(child.sent)) == (["s0"], 1)
 
@@ -424,7 +469,7 @@ def test_what_is_handed_on_comes_before_messages(child: Child) -> None:
 
 def test_nothing_is_taken_when_its_time_is_over(child: Child) -> None:
     first, second = singles(child, 2)
-    child.queue, child.seconds = [message(second)], CONTINUE_S
+    child.queue, child.seconds = [message(second)], AWAY_S
     child.handle(first)
     assert (len(child.ran), len(child.queue)) == (1, 1)
 

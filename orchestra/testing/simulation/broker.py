@@ -79,6 +79,10 @@ class Broker:
         messages = self._queues.get(queue)
         return None if self.away or not messages else messages.pop(self._next(messages))
 
+    def waits(self, queues: Sequence[str]) -> bool:
+        """Whether a child sees messages in any of these."""
+        return self.away or any(self._queues.get(queue) for queue in queues)
+
     def put_back(self, message: Message) -> None:
         """It was not for that child."""
         self._world.at(0.0, lambda: self._arrive(message))

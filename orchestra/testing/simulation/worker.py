@@ -99,7 +99,8 @@ class SimWorker:
         )
         self._reconciler.incarnation = self._adapter.cycle.worker = self.name
         self._board = Board(kind.slots)
-        self._board.may_continue = kind.forks
+        if kind.forks:
+            self._board.allow(() if self._world.weather.prefetch else kind.queues)
         self._adapter.now_at, self._adapter.hands = self._board.step_at, self._board
         self._free = list(range(1, kind.slots + 1))
         self.started = False
@@ -281,7 +282,7 @@ class SimWorker:
 
         continuation = Continuation(
             self._board, row, {GENERIC: go_on}, adapter, courier, self._notice,
-            for_s=5.0, late_s=0.3, durations=_Whims(self._world), later=later, pause=self._world.pause,
+            for_s=1.0, away_s=5.0, late_s=0.3, durations=_Whims(self._world), later=later, pause=self._world.pause,
             monotonic=self._monotonic,
         )  # fmt: skip
         adapter.cycle.going_on = _Noted(continuation, self.process)
@@ -480,6 +481,10 @@ class _Courier:
     def put_back(self, key: str, message: Mapping[str, Any]) -> None:
         """See ``Courier``."""
         self._broker.put_back(message["sent"])
+
+    def waits(self, queues: Sequence[str]) -> bool:
+        """See ``Courier``."""
+        return self._broker.waits(queues)
 
 
 _SAID = object()
