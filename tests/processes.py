@@ -139,7 +139,7 @@ class Process:
         """Everything the command wrote so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
-    def wait_for(self, predicate: str | Callable[[str], T], timeout: float = 30) -> None:
+    def wait_for(self, predicate: str | Callable[[str], T], timeout: float = 60) -> None:
         """Wait until the output holds a text, or satisfies a predicate; fail at once when the process ends before."""
 
         def seen() -> bool:

@@ -94,8 +94,9 @@ class Adapter:
         """The place that it has between two of them."""
         self._followers: dict[MessageRef, Claimed] = {}
         """What was claimed with the records of other steps, until it begins."""
-        self._expected: dict[ClaimRef, MessageRef | str] = {}
-        """What is being claimed with a record: a step, or some step of a run."""
+        self._expected: dict[ClaimRef, list[MessageRef | str]] = {}
+        """What is being claimed with a record: a step, or some step of a run. Behind it, what others were claiming that
+        are settled by now: records that are made together share what is claimed with them."""
         self._lock = threading.Lock()
         self._interrupter = Interrupter(self._standing)
         self.lease_s = 5.0
@@ -181,7 +182,7 @@ class Adapter:
     def expect(self, claim: ClaimRef, follower: MessageRef | str) -> None:
         """Something is about to be claimed with the record of a claim: a step, or some step of a run."""
         with self._lock:
-            self._expected[claim] = follower
+            self._expected.setdefault(claim, []).insert(0, follower)
 
     def follow(self, claimed: Claimed) -> bool:
         """A step was claimed with the record of another, and is begun soon; not while a suspect wants to be alone."""
@@ -194,7 +195,12 @@ class Adapter:
     def settled(self, claim: ClaimRef) -> None:
         """It is known what was claimed with the record of a claim."""
         with self._lock:
-            self._expected.pop(claim, None)
+            self._settle(claim)
+
+    def _settle(self, claim: ClaimRef) -> None:
+        for its in self._expected.pop(claim, ())[:1]:
+            for each in self._expected.values():
+                each.append(its)
 
     def unfollow(self, claimed: Claimed) -> None:
         """A step that was claimed cannot be begun."""
@@ -240,8 +246,7 @@ class Adapter:
         with self._lock:
             if claim in self.held or claim.ref in self._beginning:
                 return True
-            expected = self._expected.values()
-            if claim.ref in expected or claim.ref.step.run_id in expected:
+            if any(claim.ref in each or claim.ref.step.run_id in each for each in self._expected.values()):
                 return True
             follows = claim.ref in self._followers
         return follows and self.is_coming(claim.ref)
@@ -341,7 +346,7 @@ class Adapter:
     def _let_go(self, claimed: Claimed) -> None:
         with self._lock:
             held = self.held.pop(claimed.claim, None)
-            self._expected.pop(claimed.claim, None)
+            self._settle(claimed.claim)
         if held is None:
             return
         if self.stays and claimed.crashes < SUSPECT_FROM and self._place is None:

@@ -49,19 +49,22 @@ class StepQoS(redis.QoS):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget a message."""
-        if self._step(delivery_tag) is not None:
+        """Forget a message.
+
+        Bodies may end when the connection that their messages came over has gone, and an error would end the worker.
+        """
+        if self._step(delivery_tag) is not None or self._is_cut():
             virtual.QoS.ack(self, delivery_tag)
         else:
             super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Forget a message, or put it back behind the others."""
-        step = self._step(delivery_tag)
-        if step is None:
+        step, is_cut = self._step(delivery_tag), self._is_cut()
+        if step is None and not is_cut:
             super().reject(delivery_tag, requeue)
             return
-        if requeue:
+        if requeue and not is_cut:
             self._put_back(step, leftmost=True)
         virtual.QoS.ack(self, delivery_tag)
 
@@ -71,13 +74,17 @@ class StepQoS(redis.QoS):
         A connection that breaks while it is closed may be gone before its channels. Then there is no way to the broker,
         and an error would end the worker. The store finds steps; of other messages Redis has the copy.
         """
-        transport = self.channel.connection
-        if transport is None or transport.client is None:
+        if self._is_cut():
             self._delivered.clear()
             return None
         for tag in [tag for tag in list(self._delivered) if self._step(tag) is not None]:
             self._put_back(self._delivered.pop(tag))
         return super().restore_unacked(client)
+
+    def _is_cut(self) -> bool:
+        """Whether there is no way to the broker any more."""
+        transport = self.channel.connection
+        return transport is None or transport.client is None
 
     def _step(self, delivery_tag: str) -> Any:
         message: Any = self._delivered.get(delivery_tag)

@@ -44,11 +44,11 @@ class Pod(Worker):  # pyright: ignore[reportUntypedBaseClass]
 
     def _interrupted(self, *_: Any) -> None:
         if state.should_stop is None:
+            state.should_stop = 0  # first of all: another Ctrl-C may interrupt what follows
             text = f"finishing what runs, for {self.leaving.grace_s:g} s at most; Ctrl-C again gives it back now"
             with suppress(OSError):
                 os.write(1, f"\norchestra worker: {text}\n".encode())  # a print() may be what was interrupted
             signals.worker_shutting_down.send(sender=self.hostname, sig="SIGINT", how="Warm", exitcode=0)
-            state.should_stop = 0
         else:
             self.leaving.hurry()
 

@@ -4,11 +4,15 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+from celery.worker import state
 
 from orchestra import Task, TaskStatus
+from orchestra.runtime.worker import Pod
 from tests import bodies
 from tests.cluster import Cluster
 from tests.processes import Process
@@ -84,6 +88,23 @@ def test_one_ctrl_c_is_patient_and_the_second_is_not(cluster: Cluster, pool: str
     worker.popen.send_signal(signal.SIGINT)
     assert worker.wait(30) == 0
     assert step(cluster, task) == (TaskStatus.QUEUED, 1, 0, 0)
+
+
+def test_a_second_ctrl_c_counts_while_the_first_is_being_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    pod: Any = object.__new__(Pod)
+    pod.hostname, pod.leaving = "me", SimpleNamespace(grace_s=600.0, hurry=lambda: said.append("no more patience"))
+
+    def answer(_file: int, _text: bytes) -> None:
+        said.append("finishing")
+        if said == ["finishing"]:
+            pod._interrupted()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "should_stop", None)
+        patch.setattr("orchestra.runtime.worker.os.write", answer)
+        pod._interrupted()
+    assert said == ["finishing", "no more patience"]
 
 
 def test_a_body_that_was_cancelled_keeps_no_worker_beyond_its_grace_period(cluster: Cluster) -> None:

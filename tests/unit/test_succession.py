@@ -1,6 +1,7 @@
 """What follows on a slot of threads is claimed with the record before, decided without a worker; the store is real."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from orchestra.runtime.cycle import Cycle
 from orchestra.runtime.quarantine import Room
 from orchestra.runtime.registry import Registry
 from orchestra.runtime.succession import Fetched, Succession
-from orchestra.store.contract import Claimed, Dispatch, Refused
+from orchestra.store.contract import Claimed, ClaimRef, Dispatch, Refused
 from orchestra.store.memory.store import MemoryStore
 from orchestra.testing.clock import Clock
 from orchestra.testing.contract.desk import Desk, graph
@@ -218,6 +219,31 @@ def test_the_worker_knows_of_what_is_being_claimed(worker: Worker) -> None:
     worker.queue = [other]
     worker.end(request)
     assert known == [True]
+    assert not worker.adapter._expected
+
+
+def test_the_worker_knows_of_what_is_shared_by_records_that_are_made_together(worker: Worker) -> None:
+    same = {f"s{n}": {"agent": "same"} for n in range(2)}
+    slow, quick = (refs(worker.desk.create(graph([], [0], **same)), 0, 1) for _ in range(2))
+    first, second = worker.begin(slow[0]), worker.begin(quick[0])
+    record = worker.store._store.record
+    shared: list[Any] = []
+    known: list[bool] = []
+
+    def share(claim: ClaimRef, *args: Any) -> Any:
+        answer = record(claim, *args)
+        assert answer is not None
+        if claim.ref == quick[0]:  # what it hands on goes to the other thread, which is slow to hear of it
+            shared.extend(answer.onward)
+            return replace(answer, onward=())
+        worker.end(second)
+        known.extend(worker.adapter.holds(claim) for claim in worker.store.held("w1"))
+        return replace(answer, onward=(*answer.onward, *shared))
+
+    worker.store._store.record = share  # type: ignore[method-assign]
+    worker.end(first)
+    assert known == [True, True]
+    assert worker.delivered == [slow[1], quick[1]]
     assert not worker.adapter._expected
 
 
