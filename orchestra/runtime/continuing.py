@@ -62,16 +62,23 @@ _NOTHING: Mapping[str, Any] = {
 class Courier(Protocol):
     """From where a child takes what waits without its parent."""
 
-    def take(self, queue: str, most: int) -> Sequence[tuple[str, Envelope]]:
-        """Take the next messages of a queue, and what ``put_back`` wants to know, as far as there are some at once."""
+    def is_open(self) -> bool:
+        """Whether it lets messages be taken, and the way there is open: who asks has something to record."""
+        ...
+
+    def take(self, queue: str, most: int, at_least: int | None = None) -> Sequence[tuple[str, Envelope]] | None:
+        """Take the next messages of a queue, and what ``put_back`` wants to know, as far as there are some at once.
+
+        None that are less urgent than the priority ``at_least``. Returns None where it cannot be asked.
+        """
         ...
 
     def put_back(self, key: str, message: Envelope) -> None:
         """Make it the next again."""
         ...
 
-    def waits(self, queues: Sequence[str]) -> bool:
-        """Whether there may be messages in any of these queues; always where it does not let take any."""
+    def waits(self, queues: Sequence[str], at_least: int | None = None) -> bool:
+        """Whether there may be such messages in any of these queues."""
         ...
 
 
@@ -169,20 +176,22 @@ class Continuation:
         if self._may_wait(ended):
             return None
         all_ended = self._hand.ended
-        if not self._hand.is_empty or not self._goes_on() or ended.claimed.crashes >= SUSPECT_FROM:
+        most_urgent = min(each.claimed.row.priority for each in all_ended)
+        if not self._hand.is_empty or not self._goes_on(most_urgent) or ended.claimed.crashes >= SUSPECT_FROM:
             return Turn(all_ended)
-        return self._turn_onward(all_ended, worker)
+        return self._turn_onward(all_ended, worker, most_urgent)
 
     def _may_wait(self, ended: Ended) -> bool:
         """Whether it can be recorded with what is in hand."""
         is_plain = isinstance(ended.change, Completed) and len(ended.change.output) <= _LARGE
         return is_plain and self._hand.may_wait and not self._leaving() and self._reach.is_near(self._hand.waits_s)
 
-    def _turn_onward(self, ended: Sequence[Ended], worker: str) -> Turn:
-        """Record what has ended, and claim what waits or what that hands on."""
+    def _turn_onward(self, ended: Sequence[Ended], worker: str, most_urgent: int) -> Turn:
+        """Record what has ended, and claim what waits and is as urgent, or what that hands on."""
         runs = {each.claimed.claim.ref.step.run_id for each in ended}
         most = self._how_many(len(ended), runs)
-        if self._takes_first and not self._taken and not self._take(most):
+        if self._takes_first and not self._taken and self._courier.is_open() and not self._take(most, most_urgent):
+            self._put_taken_back()
             self._until = None
             return Turn(ended)
         held = [*self._hand.celery_ids, *(each.step.celery_id for each in self._taken)]
@@ -192,9 +201,9 @@ class Continuation:
         if not self._board.has_room_for(self._message, self._at, held, runs):
             return Turn(ended)
         self._board.write(self._row, self._message, self._at, held, runs)
-        rows = [each.claimed.row for each in ended]
-        most_urgent = min(row.priority for row in rows)
-        return Turn(ended, Onward(worker, rows[-1].queue, most_urgent, self._durations.short(), most))
+        self._takes_first = False
+        queue = ended[-1].claimed.row.queue
+        return Turn(ended, Onward(worker, queue, most_urgent, self._durations.short(), most))
 
     def _how_many(self, held: int, runs: Iterable[str] = ()) -> int:
         """How many steps to take, by what is known of the last one; as many as the board can say."""
@@ -206,8 +215,7 @@ class Continuation:
         self._hand.recorded(ended.claimed.claim)
         if recorded is None:
             return ()
-        if recorded.onward or recorded.dispatches:
-            self._takes_first = bool(recorded.dispatches)
+        self._takes_first |= bool(recorded.dispatches)
         for dispatch, claimed in recorded.onward:
             self._hand.keep(_of_dispatch(self._request, dispatch, ended.following, claimed))
         return recorded.dispatches
@@ -215,19 +223,22 @@ class Continuation:
     def took(self, message: MessageRef, answer: Claimed | Refused) -> None:
         """The step of a message was claimed, or not."""
         taken, *self._taken = self._taken  # in their order: some may be doubles of each other
+        self._received(str(self._queue))
         if isinstance(answer, Claimed):
             self._hand.keep(taken.step._replace(claimed=answer))
 
-    def _goes_on(self) -> bool:
+    def _goes_on(self, at_least: int | None = None) -> bool:
         if self._until is None or not self._board.may_continue or self._leaving():
             return False
         now = self._monotonic()
-        return now < self._until or (now < self._back_at and self._looks(now))
+        return now < self._until or (now < self._back_at and self._looks(now, at_least))
 
-    def _looks(self, now: float) -> bool:
-        """Look at the broker. Whether nothing waits there that is not for this child; what else does goes first."""
+    def _looks(self, now: float, at_least: int | None) -> bool:
+        """Look at the broker. Whether no other queue has something as urgent; what this one has goes first."""
         queues, own = self._board.queues, self._queue
-        if own not in queues or self._courier.waits([each for each in queues if each != own]):
+        others = [each for each in queues if each != own]
+        if own not in queues or not self._courier.is_open() or (others and self._courier.waits(others, at_least)):
+            self._until = None
             return False
         self._until, self._takes_first = min(now + self._for_s, self._back_at), True
         return True
@@ -282,7 +293,10 @@ class Continuation:
             self._claim_taken()
             return self._next_in_hand()
         taken, self._taken = self._taken, ()
-        return taken[0].step if taken else None
+        if not taken:
+            return None
+        self._received(str(self._queue))
+        return taken[0].step
 
     def _next_in_hand(self) -> Next | None:
         if self._until is None or self._leaving() or not self._reach.is_near(self._hand.held_s):
@@ -307,12 +321,15 @@ class Continuation:
         about: Mapping[str, str | None] = self._request.get("delivery_info") or {}
         return about.get("routing_key")
 
-    def _take(self, most: int) -> bool:
-        """Take the next messages of the queue, as far as they are for this process. Whether all that were found are."""
+    def _take(self, most: int, at_least: int | None = None) -> bool:
+        """Take the next messages of the queue, as far as they are for this process.
+
+        Returns whether it could be asked, and all that were found are.
+        """
         queue = self._queue
-        found = self._courier.take(queue, most) if queue else ()
+        found = self._courier.take(queue, most, at_least) if queue else None
         taken: list[_Taken] = []
-        for at, (key, message) in enumerate(found):
+        for at, (key, message) in enumerate(found or ()):
             step = _of_message(self._request, message)
             ids = [*self._hand.celery_ids, *(each.step.celery_id for each in taken)]
             if (
@@ -320,12 +337,15 @@ class Continuation:
                 or step.task not in self._traces
                 or not self._board.has_room_for(self._message, self._at, [*ids, step.celery_id])
             ):
-                self._put_back(found[at:])
+                self._put_back((found or ())[at:])
                 break
-            self._received(str(queue))
             taken.append(_Taken(key, message, step))
         self._taken = taken
-        return len(taken) == len(found)
+        return found is not None and len(taken) == len(found)
+
+    def _put_taken_back(self) -> None:
+        self._put_back([(each.key, each.message) for each in self._taken])
+        self._taken = ()
 
     def _put_back(self, messages: Sequence[tuple[str, Envelope]]) -> None:
         for key, message in reversed(messages):
@@ -341,8 +361,7 @@ class Continuation:
 
     def _put_down(self) -> None:
         """Leave nothing behind. What ends the process by force does not come here."""
-        self._put_back([(each.key, each.message) for each in self._taken])
-        self._taken = ()
+        self._put_taken_back()
         put_down(self._hand, self._host.cycle, self._reach.was_too_far)
 
 

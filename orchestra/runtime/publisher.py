@@ -129,6 +129,8 @@ class BrokerPublisher:
             Envelopes(self._message, shown), self._chain_of, queues.target, to_broker, waits=waits
         )
         self._answered = False
+        self._reached: tuple[int, StepChannel] | None = None
+        """The process that has reached a broker which may let messages be taken, and how."""
         self._confirmed: WeakKeyDictionary[Any, Confirmed] = WeakKeyDictionary()
         """By the broker connection that each is a channel of."""
 
@@ -157,6 +159,7 @@ class BrokerPublisher:
         with self._producer() as producer:
             connection = producer.connection
             if isinstance(producer.channel, StepChannel):
+                self._reached = os.getpid(), producer.channel
                 connection.ensure(producer, self._redis.send_by, **_RETRY)(producer, dispatches, following, before)
                 return
             messages = [self._message(each, following) for each in dispatches]
@@ -170,12 +173,23 @@ class BrokerPublisher:
         """See what the broker says of the last messages; a second time does nothing."""
         self._redis.close()
 
-    def take(self, queue: str, most: int) -> Sequence[tuple[str, Envelope]]:
-        """Take the next steps of a queue from a broker that gives them without waiting; see ``StepChannel.take``."""
+    def is_open(self) -> bool:
+        """Whether messages can be taken, and this process has reached the broker before."""
+        if self._reached is None:
+            return False
+        pid, channel = self._reached
+        return pid == os.getpid() and channel.can_take
+
+    def take(self, queue: str, most: int, at_least: int | None = None) -> Sequence[tuple[str, Envelope]] | None:
+        """Take the next steps of a queue, none less urgent than a priority, from a broker that gives them at once.
+
+        Returns None where it does not; see ``StepChannel.take``.
+        """
         with suppress(BrokerUnavailable), self._producer() as producer:
             if isinstance(producer.channel, StepChannel):
-                return producer.channel.take(queue, most)
-        return ()
+                self._reached = os.getpid(), producer.channel
+                return producer.channel.take(queue, most, self._last_of(at_least))
+        return None
 
     def written(self, dispatch: Dispatch, following: Sequence[Any] = ()) -> tuple[str, Envelope]:
         """Return the queue that a message for Redis would go to, and the message."""
@@ -186,11 +200,15 @@ class BrokerPublisher:
         with suppress(BrokerUnavailable), self._producer() as producer:
             producer.channel.put_back(key, message)
 
-    def waits(self, queues: Sequence[str]) -> bool:
-        """Whether there may be messages in any of these queues; see ``StepChannel.waits``."""
+    def waits(self, queues: Sequence[str], at_least: int | None = None) -> bool:
+        """Whether there may be messages in any of these queues, none less urgent; see ``StepChannel.waits``."""
         with suppress(BrokerUnavailable), self._producer() as producer:
-            return not isinstance(producer.channel, StepChannel) or producer.channel.waits(queues)
+            if isinstance(producer.channel, StepChannel):
+                return producer.channel.waits(queues, self._last_of(at_least))
         return True
+
+    def _last_of(self, at_least: int | None) -> int | None:
+        return None if at_least is None else self._to_broker(at_least)
 
     def _publish_confirmed(self, connection: Any, messages: Sequence[Message]) -> None:
         connection.ensure_connection(**_RETRY)  # one that was closed would have no broker connection, and say None

@@ -149,34 +149,43 @@ class StepChannel(_Channel):
         servers before Redis 7."""
         return bool(self.takes_many and not self.global_keyprefix)
 
-    def take(self, queue: str, most: int) -> Sequence[tuple[str, Envelope]]:
+    def take(self, queue: str, most: int, last: int | None = None) -> Sequence[tuple[str, Envelope]] | None:
         """Take the next messages of a queue without waiting: the list that each was in, and the message.
 
-        They are of one priority. Nothing where ``can_take`` says so.
+        They are of one priority, up to the ``last`` on the broker's scale. Returns None where ``can_take`` says that
+        none can be taken.
         """
         if not self.can_take:
-            return ()
-        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps]
+            return None
+        keys = self._lists([queue], last)
         try:
             answer: Any = self._asked("LMPOP", len(keys), *keys, "RIGHT", "COUNT", most, patience_s=_PATIENCE_S)
         except ResponseError:
             self.takes_many = False
-            return ()
+            return None
         if answer is None:
             return ()
         key, messages = answer
         return [(bytes_to_str(key), loads(bytes_to_str(message))) for message in messages]
 
-    def waits(self, queues: Sequence[str]) -> bool:
-        """Whether there are messages in any of these queues; always where ``can_take`` says that none can be taken."""
+    def waits(self, queues: Sequence[str], last: int | None = None) -> bool:
+        """Whether there are messages in any of these queues, up to the ``last`` priority on the broker's scale.
+
+        Always where ``can_take`` says that none can be taken.
+        """
         if not self.can_take:
             return True
-        keys = [self._q_for_pri(queue, priority) for queue in queues for priority in self.priority_steps]
+        keys = self._lists(queues, last)
         return bool(keys and self._asked("EXISTS", *keys, patience_s=_PATIENCE_S))
+
+    def _lists(self, queues: Sequence[str], last: int | None) -> list[str]:
+        """Return the lists of queues, those of the most urgent messages first."""
+        steps = [each for each in self.priority_steps if last is None or each <= self.priority(last)]
+        return [self._q_for_pri(queue, each) for each in steps for queue in queues]
 
     def put_back(self, key: str, message: Envelope) -> None:
         """Make a message that was taken the next of its list again."""
-        self._asked("RPUSH", key, dumps(message))
+        self._asked("RPUSH", key, dumps(message), patience_s=_PATIENCE_S)
 
     def _asked(self, *command: object, patience_s: float | None = None) -> Any:
         connection = self.pool.get_connection()

@@ -187,3 +187,6 @@ def test_whether_messages_wait_is_said_of_queues_from_which_they_can_be_taken(
         Producer(channel).publish("step", routing_key=QUEUE.name, headers={HEADER: 1}, declare=[QUEUE], priority=3)
         assert [channel.waits(queues) for queues in ([QUEUE.name], ["other", QUEUE.name])] == [True, True]
         assert channel.waits(["other"]) is not takes_many
+        assert [channel.waits([QUEUE.name], last) for last in (2, 3)] == [not takes_many, True]
+        assert [channel.take(QUEUE.name, 1, last) is None for last in (2, 3)] == [not takes_many] * 2
+        assert channel.waits([QUEUE.name]) is not takes_many  # the second one took it

@@ -40,7 +40,8 @@ class Child:
         self.queue: list[dict[str, Any]] = []
         self.delivers = False
         self.looked: list[list[str]] = []
-        self.busy: set[str] = set()
+        self.busy: dict[str, int] = {}
+        """How urgent the messages of other queues are."""
         self.delivers_no_steps = False
         self.seconds = 0.0001
         self.during: dict[str, Callable[[], object]] = {}
@@ -75,18 +76,26 @@ class Child:
         if self.delivers:
             self.queue += [message(each.ref.step.run_id, each.ref.step.n) for each in dispatches]
 
-    def take(self, queue: str, most: int) -> Sequence[tuple[str, dict[str, Any]]]:
+    def is_open(self) -> bool:
+        return not self.delivers_no_steps
+
+    def take(self, queue: str, most: int, at_least: int | None = None) -> Sequence[tuple[str, dict[str, Any]]] | None:
         assert queue == "q"
-        taken, self.queue = self.queue[:most], self.queue[most:]
+        if self.delivers_no_steps:
+            return None
+        taken = [each for each in self.queue if at_least is None or each["headers"].get("urgency", 5) <= at_least][
+            :most
+        ]
+        self.queue = [each for each in self.queue if each not in taken]
         return [("key", each) for each in taken]
 
     def put_back(self, key: str, message: Mapping[str, Any]) -> None:
         assert key == "key"
         self.queue.insert(0, dict(message))
 
-    def waits(self, queues: Sequence[str]) -> bool:
+    def waits(self, queues: Sequence[str], at_least: int | None = None) -> bool:
         self.looked.append(list(queues))
-        return self.delivers_no_steps or bool(self.busy.intersection(queues))
+        return any(at_least is None or self.busy.get(each, 11) <= at_least for each in queues)
 
     # --- what it does -------------------------------------------------------------------------------------------
 
@@ -193,7 +202,7 @@ def test_it_looks_at_the_broker_now_and_then_and_ends_after_a_while(child: Child
 def test_its_parent_has_the_slot_again_where_others_may_wait(child: Child, why: str) -> None:
     run = begin_chain(child, 20)
     child.board.allow({"another queue": ["q", "r"], "no longer served": ["r"], "cannot be said": []}.get(why, ["q"]))
-    child.busy, child.delivers_no_steps = {"r"}, why == "nothing can be taken"
+    child.busy, child.delivers_no_steps = {"r": 5}, why == "nothing can be taken"
     child.handle(run)
     assert (len(child.ran), [each.ref.step.n for each in child.sent]) == (6, [6])
     child.handle(run, 6)
@@ -207,6 +216,21 @@ def test_what_it_finds_when_it_looks_comes_before_the_next_link(child: Child) ->
     child.handle(run)
     assert (child.ran[:6], child.ran[6:7]) == ([f"s{n}" for n in range(6)], ["s0"])
     assert [each.ref.step.n for each in child.sent] == [6]
+
+
+@pytest.mark.parametrize("where", ["its queue", "another queue"])
+def test_what_is_less_urgent_waits_while_it_goes_on(child: Child, where: str) -> None:
+    run = begin_chain(child, 20)
+    (other,) = singles(child, 1)
+    child.ran = []
+    if where == "its queue":
+        child.queue = [message(other, urgency=6)]
+    else:
+        child.board.allow(["q", "r"])
+        child.busy = {"r": 6}
+    child.handle(run)
+    assert child.ran[:20] == [f"s{n}" for n in range(20)]
+    assert child.sent == []
 
 
 def test_what_it_finds_and_cannot_take_is_for_its_parent_at_once(child: Child) -> None:

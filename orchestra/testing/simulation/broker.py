@@ -74,14 +74,19 @@ class Broker:
             if self._weather.redelivers:
                 self._world.at(self._world.rng.uniform(0, 1), lambda message=message: self._arrive(message))
 
-    def take(self, queue: str) -> Message | None:
-        """A child takes a message by itself: nobody knows of it any more."""
-        messages = self._queues.get(queue)
-        return None if self.away or not messages else messages.pop(self._next(messages))
+    def take(self, queue: str, at_least: int | None = None) -> Message | None:
+        """A child takes a message by itself, none less urgent: nobody knows of it any more."""
+        fitting = [each for each in self._queues.get(queue, ()) if at_least is None or each.priority <= at_least]
+        if self.away or not fitting:
+            return None
+        message = fitting[self._next(fitting)]
+        self._queues[queue].remove(message)
+        return message
 
-    def waits(self, queues: Sequence[str]) -> bool:
-        """Whether a child sees messages in any of these."""
-        return self.away or any(self._queues.get(queue) for queue in queues)
+    def waits(self, queues: Sequence[str], at_least: int | None = None) -> bool:
+        """Whether a child sees such messages in any of these."""
+        waiting = [each for queue in queues for each in self._queues.get(queue, ())]
+        return self.away or any(at_least is None or each.priority <= at_least for each in waiting)
 
     def put_back(self, message: Message) -> None:
         """It was not for that child."""

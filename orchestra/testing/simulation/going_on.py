@@ -119,10 +119,16 @@ class Courier:
     def __init__(self, broker: Broker, process: Process) -> None:
         self._broker, self._process = broker, process
 
-    def take(self, queue: str, most: int) -> Sequence[tuple[str, dict[str, Any]]]:
+    def is_open(self) -> bool:
         """See ``Courier``."""
+        return not self._broker.away
+
+    def take(self, queue: str, most: int, at_least: int | None = None) -> Sequence[tuple[str, dict[str, Any]]] | None:
+        """See ``Courier``."""
+        if self._broker.away:
+            return None
         taken = list[tuple[str, dict[str, Any]]]()
-        while len(taken) < most and (message := self._broker.take(queue)) is not None:
+        while len(taken) < most and (message := self._broker.take(queue, at_least)) is not None:
             self._process.may_begin.add(message.id)
             headers = {HEADER: 1, "id": message.id, "task": GENERIC}
             body = json.dumps([[], {}, {"chain": message.chain}]).encode()
@@ -133,6 +139,6 @@ class Courier:
         """See ``Courier``."""
         self._broker.put_back(message["sent"])
 
-    def waits(self, queues: Sequence[str]) -> bool:
+    def waits(self, queues: Sequence[str], at_least: int | None = None) -> bool:
         """See ``Courier``."""
-        return self._broker.waits(queues)
+        return self._broker.waits(queues, at_least)
