@@ -12,7 +12,7 @@ from orchestra.model.ids import MessageRef
 from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.asyncio_pool import bridge_tasks
 from orchestra.runtime.board import Board
-from orchestra.runtime.continuing import continue_in_child, needs_parent
+from orchestra.runtime.children import continue_in_child, let_continue
 from orchestra.runtime.health import ReconcilerHealth
 from orchestra.runtime.leaving import Leaving, Notice, PoolBodies, return_messages
 from orchestra.runtime.observing import Watch
@@ -224,20 +224,13 @@ class ReconcilerStep(bootsteps.StartStopStep):  # pyright: ignore[reportUntypedB
         if self._stopper is not None:
             self._stopper.look(held)
 
-    def _show_what_children_may(self, board: Board) -> None:
-        if needs_parent(self._parent):
-            board.forbid()
-        else:
-            # What the parent has fetched ahead waits for it, and can be seen nowhere else.
-            board.allow(self.equipment.queues.consumed() if self._parent.prefetch_multiplier == 1 else ())
-
     def _soon(self, function: Any, *args: Any) -> None:
         self._parent.consumer.call_soon(function, *args)
 
     def _heard(self, **_: Any) -> None:
         self._reconciler.heard()
         if self._board is not None:  # before a child is given the message
-            self._show_what_children_may(self._board)
+            let_continue(self._board, self._parent, self.equipment.queues.consumed())
 
     def _unknown(self, message: Any, name: str, **_: Any) -> None:
         self._reconciler.heard()

@@ -8,8 +8,8 @@ time, which are recorded together as well: by how long such calls have taken, ne
 one takes longer than that after all, what is behind it is given back, and what has ended is recorded meanwhile.
 
 A child goes on for ``CONTINUE_S``, so that no slot is away from the broker for longer (invariant 10). Then it looks at
-the broker as its parent would: what waits there goes first. Its parent has the slot again after ``AWAY_S``, and at once
-where something waits that the child cannot take.
+the broker as its parent would: what waits there and is as urgent goes first. Its parent has the slot again after
+``AWAY_S``, and at once where something waits that the child cannot take.
 """
 
 import base64
@@ -18,23 +18,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, NamedTuple, Protocol
-
-from billiard.process import current_process  # pyright: ignore[reportMissingTypeStubs]
-from celery import Celery
-from celery.worker import state
 
 from orchestra.engine.outcome import Completed
 from orchestra.errors import StoreUnavailable
 from orchestra.model.ids import MessageRef
-from orchestra.runtime.adapter import Adapter
 from orchestra.runtime.board import Board
 from orchestra.runtime.cycle import Cycle, Ended, Turn
 from orchestra.runtime.durations import MOST_IN_HAND, Durations, Known, Reach
 from orchestra.runtime.hand import Hand, Later, Minder, Next, Relief, put_down
 from orchestra.runtime.loop import Pause, ThreadPause
-from orchestra.runtime.observing import Measure, Sample
 from orchestra.runtime.publisher import headers_of
 from orchestra.runtime.quarantine import SUSPECT_FROM
 from orchestra.runtime.redis_transport import Envelope
@@ -382,40 +375,3 @@ def _of_message(request: Mapping[str, Any], message: Envelope) -> Next | None:
     _args, _kwargs, embedded = json.loads(base64.b64decode(message["body"]))
     made = {**request, **headers, **_NOTHING, "correlation_id": headers["id"], "chain": embedded.get("chain")}
     return Next(headers["task"], headers["id"], made)
-
-
-def continue_in_child(app: Celery, adapter: Adapter, courier: Courier, board: Board, most: int) -> None:
-    """Let this process, a child of a pool, continue: in front of Celery's tracers, when these have been made."""
-    cycle = adapter.cycle
-    row = board.place(getattr(current_process(), "index", None))
-    tasks: Mapping[str, Any] = app.tasks
-    traces = {name: task.__trace__ for name, task in tasks.items() if _may_be_begun(task, cycle)}
-    if row is None:
-        return
-
-    def received(queue: str) -> None:
-        if cycle.observe is not None:
-            cycle.observe([Sample(Measure.RECEIVED, 1, (queue,))])
-
-    cycle.going_on = continuation = Continuation(
-        board, row, traces, adapter, courier, adapter.leaving, most=most, received=received
-    )
-    for name, trace in traces.items():
-        tasks[name].__trace__ = partial(continuation.trace, trace)
-
-
-def _may_be_begun(task: Any, cycle: Cycle) -> bool:
-    """Whether a task carries steps, and nothing about it is for the parent to see to."""
-    adapter = getattr(task, "orchestra", None)
-    limits = (task.rate_limit, task.time_limit, task.soft_time_limit)
-    return getattr(adapter, "cycle", None) is cycle and limits == (None, None, None)
-
-
-def needs_parent(worker: Any) -> bool:
-    """Whether a parent wants to hear of each step: monitors watch, ids are revoked, or its children are limited."""
-    consumer = getattr(worker, "consumer", None)
-    events = getattr(consumer, "event_dispatcher", None)
-    if events is None or (events.enabled and (not events.groups or "task" in events.groups)):
-        return True
-    limits = (worker.time_limit, worker.soft_time_limit, worker.max_tasks_per_child, worker.max_memory_per_child)
-    return bool(state.revoked) or any(limits)
